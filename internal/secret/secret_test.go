@@ -1,0 +1,220 @@
+package secret_test
+
+import (
+	"bytes"
+	"encoding/gob"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"text/template"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/secret"
+)
+
+const canary = "CanarySecret0123456789"
+
+// holders are the ways in which programs carry a Value about.
+type exported struct{ V secret.Value }
+
+type unexported struct{ v secret.Value }
+
+type embedded struct{ secret.Value }
+
+type deep struct {
+	p    *secret.Value
+	list []secret.Value
+	m    map[string]secret.Value
+	any  any
+	in   unexported
+	err  error
+}
+
+func holders() map[string]any {
+	v := secret.New(canary)
+	return map[string]any{
+		"the value":                 v,
+		"a pointer":                 &v,
+		"an exported field":         exported{v},
+		"an unexported field":       unexported{v},
+		"a pointer to a struct":     &unexported{v},
+		"an embedded value":         embedded{v},
+		"a slice":                   []secret.Value{v},
+		"an array":                  [1]secret.Value{v},
+		"a map":                     map[string]secret.Value{"k": v},
+		"a map's key":               map[secret.Value]string{v: "x"},
+		"deep inside":               deep{&v, []secret.Value{v}, map[string]secret.Value{"k": v}, v, unexported{v}, holding{v}},
+		"a pointer to deep inside":  &deep{&v, []secret.Value{v}, map[string]secret.Value{"k": v}, v, unexported{v}, holding{v}},
+		"an error":                  holding{v},
+		"a variable":                secret.Static("NAME", v),
+		"a variable in a struct":    struct{ v *secret.Var }{secret.Static("NAME", v)},
+		"a slice of any":            []any{v, &v},
+		"a function that closes it": func() string { return v.Reveal() },
+	}
+}
+
+type holding struct{ v secret.Value }
+
+func (h holding) Error() string { return fmt.Sprintf("failed with %v and %+v", h.v, unexported(h)) }
+
+// assertSealed looks for the canary as text, as hex and as a list of bytes.
+func assertSealed(t *testing.T, printed, how string) {
+	t.Helper()
+	hexed := hex.EncodeToString([]byte(canary))
+	listed := strings.Trim(fmt.Sprint([]byte(canary)), "[]")
+	for _, trace := range []string{canary, canary[:8], canary[8:], hexed, strings.ToUpper(hexed), listed} {
+		assert.NotContains(t, printed, trace, how)
+	}
+}
+
+func TestNoVerbOfFmtPrintsIt(t *testing.T) {
+	for name, holder := range holders() {
+		for verb := 'A'; verb <= 'z'; verb++ {
+			for _, flags := range []string{"", "+", "#", "+#", " ", "-30", "030", ".5", "[1]"} {
+				format := "%" + flags + string(verb)
+				assertSealed(t, fmt.Sprintf(format, holder), name+" "+format)
+				assertSealed(t, fmt.Errorf(format, holder).Error(), name+" "+format)
+			}
+		}
+		assertSealed(t, fmt.Sprint(holder), name)
+		assertSealed(t, fmt.Sprintln(holder), name)
+		assertSealed(t, fmt.Sprintf("%v", []any{holder}), name)
+		for _, broken := range []string{"%d %!", "%!", "%"} {
+			assertSealed(t, fmt.Sprintf(broken, holder, holder), name)
+		}
+	}
+}
+
+func TestAPrintedValueSaysThatItIsRedacted(t *testing.T) {
+	v := secret.New(canary)
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		assert.Equal(t, "[redacted]", fmt.Sprintf(format, v))
+	}
+	assert.Equal(t, "[redacted]", v.String())
+	assert.Equal(t, "{V:[redacted]}", fmt.Sprintf("%+v", exported{v}))
+	assert.Equal(t, "[redacted]", fmt.Sprint(secret.Value{}), "whether there is one is no one's business either")
+}
+
+func TestNoEncoderWritesIt(t *testing.T) {
+	for name, holder := range holders() {
+		if b, err := json.Marshal(holder); err == nil {
+			assertSealed(t, string(b), "json of "+name)
+		}
+		if b, err := json.MarshalIndent(holder, "", " "); err == nil {
+			assertSealed(t, string(b), "json of "+name)
+		}
+		if b, err := xml.Marshal(holder); err == nil {
+			assertSealed(t, string(b), "xml of "+name)
+		}
+		var b bytes.Buffer
+		_ = gob.NewEncoder(&b).Encode(holder)
+		assertSealed(t, b.String(), "gob of "+name)
+		b.Reset()
+		_ = template.Must(template.New("").Parse(`{{.}} {{printf "%#v" .}} {{js .}}`)).Execute(&b, holder)
+		assertSealed(t, b.String(), "template of "+name)
+	}
+	b, err := json.Marshal(exported{secret.New(canary)})
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"V":"[redacted]"}`, string(b))
+}
+
+func TestNoLogShowsIt(t *testing.T) {
+	for name, holder := range holders() {
+		var b bytes.Buffer
+		for _, h := range []slog.Handler{slog.NewTextHandler(&b, nil), slog.NewJSONHandler(&b, nil)} {
+			l := slog.New(h)
+			l.Info("m", "k", holder)
+			l.With("k", holder).WithGroup("g").Error("m", slog.Any("k", holder), slog.Group("h", "k", holder))
+		}
+		log.New(&b, "", 0).Println(holder)
+		assertSealed(t, b.String(), name)
+	}
+	var b bytes.Buffer
+	slog.New(slog.NewTextHandler(&b, nil)).Info("m", "k", secret.New(canary))
+	assert.Contains(t, b.String(), "k=[redacted]")
+}
+
+func TestNoErrorHoldsIt(t *testing.T) {
+	v := secret.New(canary)
+	err := fmt.Errorf("outer: %w", errors.Join(holding{v}, fmt.Errorf("inner %v %+v", v, unexported{v})))
+	assertSealed(t, err.Error(), "error")
+	assertSealed(t, fmt.Sprintf("%+v %#v", err, err), "error")
+}
+
+// A panic that nobody recovers is printed by the runtime, which has rules of its own.
+func TestNoPanicShowsIt(t *testing.T) {
+	v := secret.New(canary)
+	values := map[string]any{
+		"value": v, "pointer": &v, "exported": exported{v}, "unexported": &unexported{v}, "embedded": embedded{v}, "error": holding{v},
+	}
+	const which = "SECRET_TEST_PANIC_WITH"
+	if name := os.Getenv(which); name != "" {
+		panic(values[name])
+	}
+	for name := range values {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command(os.Args[0], "-test.run=^TestNoPanicShowsIt$")
+			cmd.Env = append(os.Environ(), which+"="+name, "GOTRACEBACK=all")
+			out, err := cmd.CombinedOutput()
+			require.Error(t, err)
+			assert.Contains(t, string(out), "panic")
+			assertSealed(t, string(out), name)
+		})
+	}
+}
+
+func TestAValueHoldsWhatItWasGiven(t *testing.T) {
+	v := secret.New(canary)
+	assert.Equal(t, canary, v.Reveal())
+	assert.Equal(t, len(canary), v.Len())
+	assert.False(t, v.IsZero())
+	for _, none := range []secret.Value{{}, secret.New("")} {
+		assert.True(t, none.IsZero())
+		assert.Empty(t, none.Reveal())
+		assert.Zero(t, none.Len())
+		assert.Equal(t, "none", none.Fingerprint())
+		assert.False(t, none.Equal(v))
+		assert.True(t, none.Equal(secret.Value{}))
+	}
+}
+
+func TestEqualComparesContentsAndTheOperatorCopies(t *testing.T) {
+	v, same, other := secret.New("a"), secret.New("a"), secret.New("b")
+	copied := v
+	assert.True(t, v.Equal(same))
+	assert.False(t, v.Equal(other))
+	assert.False(t, v.Equal(secret.New("aa")))
+	assert.True(t, v == copied)
+	assert.False(t, v == same)
+}
+
+// Stored data and other replicas depend on these keys: they must not change between releases. The
+// values were computed by another implementation of RFC 5869.
+func TestDerivedKeysAreGolden(t *testing.T) {
+	v := secret.New("secret-1")
+	assert.Equal(t, "782d1f6978ee1bbcd919d8d0147963bee9f660c75bbcb0d6274167f004e44a30", hex.EncodeToString(v.Derive("purpose")))
+	assert.Equal(t, "3a600901", v.Fingerprint())
+	assert.NotEqual(t, v.Derive("a"), v.Derive("b"))
+	assert.NotEqual(t, v.Derive("a"), secret.New("secret-2").Derive("a"))
+}
+
+func TestDecodeNeverFails(t *testing.T) {
+	var v secret.Value
+	require.NoError(t, v.Decode(canary))
+	assert.Equal(t, canary, v.Reveal())
+	require.NoError(t, v.Decode(""))
+	assert.True(t, v.IsZero())
+	require.NoError(t, v.Decode("\x00\xff"))
+	assert.Equal(t, "\x00\xff", v.Reveal())
+}
