@@ -1,0 +1,118 @@
+package auth
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// maxToken bounds a bearer token or JWT before anything looks into it, in bytes.
+const maxToken = 16 << 10
+
+func unauthenticated(why string) error { return fmt.Errorf("%w: %s", ErrUnauthenticated, why) }
+func forbidden(why string) error       { return fmt.Errorf("%w: %s", ErrForbidden, why) }
+func unavailable(why string) error     { return fmt.Errorf("%w: %s", ErrUnavailable, why) }
+
+// bearer is the request's bearer token (RFC 6750, section 2.1). An Authorization of another scheme is
+// no bearer; one of this scheme is, however malformed, and so is one among several. What the token is
+// made of is for the check to judge.
+func bearer(r *http.Request) (string, error) {
+	if !HasBearer(r) {
+		return "", ErrNoCredential
+	}
+	values := r.Header["Authorization"]
+	if len(values) > 1 {
+		return "", unauthenticated("more than one Authorization")
+	}
+	token := strings.TrimLeft(values[0][len("Bearer"):], " ")
+	if len(token) > maxToken {
+		return "", unauthenticated("token too long")
+	}
+	return token, nil
+}
+
+// isB64Token is the grammar b64token of RFC 6750: letters, digits and -._~+/ and then any number of =.
+func isB64Token(s string) bool {
+	s = strings.TrimRight(s, "=")
+	for i := range len(s) {
+		if c := s[i]; !isBase64URL(c) && c != '.' && c != '~' && c != '+' && c != '/' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isBase64URL(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+}
+
+// single is the one value of a header, by its canonical name. An empty value counts as not there.
+func single(r *http.Request, canonical string) (string, error) {
+	switch values := r.Header[canonical]; {
+	case len(values) == 0, len(values) == 1 && values[0] == "":
+		return "", ErrNoCredential
+	case len(values) > 1:
+		return "", unauthenticated("header sent more than once")
+	default:
+		return values[0], nil
+	}
+}
+
+// cookie is the value of the one cookie of that name. Two of a name are refused: a page of a sibling
+// domain can add one, and nothing tells which is whose. An empty value, which is how many frameworks
+// sign out, counts as not there.
+func cookie(r *http.Request, name string) (string, error) {
+	var value string
+	var seen int
+	for _, line := range r.Header["Cookie"] {
+		for pair := ""; line != ""; {
+			pair, line, _ = strings.Cut(line, ";")
+			if n, v := cutCookie(pair); n == name {
+				value = v
+				seen++
+			}
+		}
+	}
+	if seen > 1 {
+		return "", unauthenticated("cookie sent more than once")
+	}
+	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
+		value = value[1 : len(value)-1]
+	}
+	if value == "" {
+		return "", ErrNoCredential
+	}
+	return value, nil
+}
+
+// cutCookie splits one pair of a Cookie header (RFC 6265, section 5.4).
+func cutCookie(pair string) (name, value string) {
+	name, value, _ = strings.Cut(pair, "=")
+	return strings.Trim(name, " \t"), strings.Trim(value, " \t")
+}
+
+// pickCookies is what of the request's Cookie headers may be passed on: all of it unchanged if only is
+// nil, else the named cookies in the order they came in.
+func pickCookies(r *http.Request, only map[string]bool) []string {
+	lines := r.Header["Cookie"]
+	if only == nil {
+		for _, line := range lines {
+			if strings.Trim(line, "; \t") != "" {
+				return lines
+			}
+		}
+		return nil
+	}
+	var picked []string
+	for _, line := range lines {
+		for pair := range strings.SplitSeq(line, ";") {
+			if name, _ := cutCookie(pair); only[name] {
+				picked = append(picked, strings.Trim(pair, " \t"))
+			}
+		}
+	}
+	if picked == nil {
+		return nil
+	}
+	return []string{strings.Join(picked, "; ")}
+}
