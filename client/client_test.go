@@ -1,0 +1,50 @@
+package client_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/client"
+)
+
+// The module's own tests are JavaScript, in tests/. They need no more than node.
+func TestModule(t *testing.T) {
+	t.Parallel()
+	node, err := exec.LookPath("node")
+	if err != nil {
+		if os.Getenv("TOKENVEND_REQUIRE_NODE") != "" {
+			t.Fatal("node is not in PATH, and TOKENVEND_REQUIRE_NODE is set")
+		}
+		t.Skip("node is not in PATH: the browser module's tests are not run")
+	}
+	files, err := filepath.Glob("tests/*.test.js")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	helpers, err := filepath.Glob("tests/*")
+	require.NoError(t, err)
+	for _, name := range helpers {
+		_, err := os.Stat(name) // so that go test's cache knows what the result depends on
+		require.NoError(t, err)
+	}
+	run := exec.CommandContext(t.Context(), node, append([]string{"--test"}, files...)...)
+	out, err := run.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+func TestFilesAreServedAsTheyAreInTheFolder(t *testing.T) {
+	t.Parallel()
+	for name, file := range map[string]client.File{"client.js": client.Module(), "client.d.ts": client.Types()} {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		assert.Equal(t, string(content), file.Content)
+		assert.Regexp(t, `^"[0-9a-f]{32}"$`, file.ETag, "a strong entity tag")
+	}
+	assert.Contains(t, client.Module().ContentType, "text/javascript", "browsers run no module of another type")
+	assert.NotEqual(t, client.Module().ETag, client.Types().ETag)
+	assert.Equal(t, client.Module().ETag, client.Module().ETag)
+}
