@@ -1,0 +1,161 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/api"
+	"github.com/sethealth/tokenvend/internal/auth"
+	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/telemetry"
+)
+
+const listed = "https://app.example.com"
+
+// fixture is the handler over a source of tokens and a session check of the test's own.
+type fixture struct {
+	http.Handler
+	log *bytes.Buffer
+	reg *prometheus.Registry
+
+	mu      sync.Mutex
+	minted  []string // the users for whom a token was asked
+	minLife time.Duration
+	issue   func(ctx context.Context, user string) (sethealth.Token, error)
+}
+
+type sessions func(*http.Request) (auth.Identity, error)
+
+func (f sessions) Authenticate(r *http.Request) (auth.Identity, error) { return f(r) }
+
+// bySession takes the bearer as the user's name.
+func bySession(r *http.Request) (auth.Identity, error) {
+	user, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return auth.Identity{}, auth.ErrNoCredential
+	}
+	return auth.Identity{Subject: user, Check: "jwt"}, nil
+}
+
+func newFixture(t testing.TB, change ...func(*api.Options)) *fixture {
+	t.Helper()
+	f := &fixture{log: &bytes.Buffer{}, reg: prometheus.NewRegistry()}
+	f.issue = func(_ context.Context, user string) (sethealth.Token, error) {
+		return sethealth.Token{
+			Value: secret.New("token-of-" + user), Hash: "0123456789abcdef", Source: sethealth.Minted,
+			Expires: time.Now().Add(time.Hour),
+		}, nil
+	}
+	origins, err := api.ParseOrigins([]string{listed, "https://*.example.org"})
+	require.NoError(t, err)
+	o := api.Options{
+		Issuer: f, Sessions: sessions(bySession), Origins: origins, CORSMaxAge: 2 * time.Hour, ClientJS: true,
+		TokenTTL: time.Hour, MaxInFlight: 100, LogSubject: func(s string) string { return s },
+		Lifecycle: &api.Lifecycle{Ready: func() bool { return true }},
+		Logger:    telemetry.NewLogger(f.log, -4, "json"), Registerer: f.reg,
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	f.Handler = api.New(o)
+	return f
+}
+
+func (f *fixture) Issue(ctx context.Context, user string, minLife time.Duration) (sethealth.Token, error) {
+	f.mu.Lock()
+	f.minted, f.minLife = append(f.minted, user), minLife
+	f.mu.Unlock()
+	return f.issue(ctx, user)
+}
+
+// ask sends a request as the listed page of the user alice would, changed by edit.
+func (f *fixture) ask(method, target, body string, edit ...func(*http.Request)) *http.Response {
+	var content io.Reader
+	if body != "" {
+		content = strings.NewReader(body)
+	}
+	r := httptest.NewRequest(method, target, content)
+	r.Header.Set("Origin", listed)
+	r.Header.Set("Authorization", "Bearer alice")
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for _, e := range edit {
+		e(r)
+	}
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, r)
+	return w.Result()
+}
+
+func header(name string, values ...string) func(*http.Request) {
+	return func(r *http.Request) {
+		if len(values) == 0 {
+			r.Header.Del(name)
+			return
+		}
+		r.Header[http.CanonicalHeaderKey(name)] = values
+	}
+}
+
+type problem struct {
+	Type, Title, Code, Detail string
+	Status                    int
+	RequestID                 string `json:"request_id"`
+}
+
+// requireProblem holds an answer to the shape that every error has.
+func requireProblem(t *testing.T, resp *http.Response, status int, code string) problem {
+	t.Helper()
+	require.Equal(t, status, resp.StatusCode)
+	require.Equal(t, "application/problem+json", resp.Header.Get("Content-Type"))
+	require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
+	require.Empty(t, resp.Header.Get("Location"))
+	var p problem
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&p))
+	require.Equal(t, code, p.Code)
+	require.Equal(t, status, p.Status)
+	require.Equal(t, "about:blank", p.Type)
+	require.NotEmpty(t, p.Title)
+	require.NotEmpty(t, p.Detail)
+	require.Equal(t, resp.Header.Get("X-Request-Id"), p.RequestID)
+	require.NotEmpty(t, p.RequestID)
+	return p
+}
+
+func requireToken(t *testing.T, resp *http.Response, token string) {
+	t.Helper()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.Equal(t, "application/json", resp.Header.Get("Content-Type"))
+	require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
+	var got struct {
+		Token     string
+		ExpiresIn int    `json:"expires_in"`
+		ExpiresAt string `json:"expires_at"`
+	}
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&got))
+	require.Equal(t, token, got.Token)
+}
+
+// lines are the log lines so far.
+func (f *fixture) lines(t *testing.T) (all []map[string]any) {
+	t.Helper()
+	for line := range strings.Lines(f.log.String()) {
+		var fields map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &fields))
+		all = append(all, fields)
+	}
+	return all
+}

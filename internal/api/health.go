@@ -1,0 +1,37 @@
+package api
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// Lifecycle is where the process stands between start and end. The zero Lifecycle is starting.
+type Lifecycle struct {
+	draining atomic.Bool
+	// Ready reports whether all that must be there before the first request is there: the first key
+	// set. It says nothing of outages later on, or all replicas would leave the balancer together.
+	Ready func() bool
+}
+
+// Drain makes readiness fail from now on.
+func (l *Lifecycle) Drain() { l.draining.Store(true) }
+
+func (l *Lifecycle) isReady() bool { return !l.draining.Load() && l.Ready() }
+
+func (s *server) healthz(x *exchange, _ *http.Request) error {
+	x.text("ok")
+	return nil
+}
+
+func (s *server) readyz(x *exchange, _ *http.Request) error {
+	if !s.Lifecycle.isReady() {
+		return errNotReady
+	}
+	x.text("ready")
+	return nil
+}
+
+func (x *exchange) text(body string) {
+	x.Header()["Content-Type"] = contentText
+	x.answer(http.StatusOK, []byte(body))
+}

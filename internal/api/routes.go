@@ -1,0 +1,45 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/sethealth/tokenvend/client"
+)
+
+// routes is the whole table: what is served, and which gates stand before it, in the order they are
+// passed. CORS stands before all of it.
+func (s *server) routes() http.Handler {
+	r := chi.NewRouter()
+	get := func(path string, h handler) {
+		r.Get(s.BasePath+path, s.handle(path, h))
+		r.Head(s.BasePath+path, s.handle(path, h))
+	}
+
+	r.Options(s.BasePath+"/token", s.handle("/token", s.originGate(s.preflight)))
+	r.Post(s.BasePath+"/token", s.handle("/token", s.traced(s.originGate(s.inFlightGate(s.sessionGate(s.rateGate(s.token)))))))
+	get("/healthz", s.healthz)
+	get("/readyz", s.readyz)
+	if s.ClientJS {
+		get("/client.js", file(client.Module()))
+		get("/client.d.ts", file(client.Types()))
+	}
+	r.NotFound(s.handle("unmatched", func(*exchange, *http.Request) error { return errNotFound }))
+	r.MethodNotAllowed(s.handle("unmatched", func(x *exchange, req *http.Request) error {
+		x.Header().Set("Allow", strings.Join(allowed(r, req.URL.Path), ", "))
+		return errMethodNotAllowed
+	}))
+	return r
+}
+
+// allowed lists the methods that path answers (RFC 9110, section 10.2.1).
+func allowed(routes chi.Routes, path string) (methods []string) {
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions} {
+		if routes.Match(chi.NewRouteContext(), m, path) {
+			methods = append(methods, m)
+		}
+	}
+	return methods
+}
