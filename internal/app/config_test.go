@@ -1,0 +1,155 @@
+package app_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/app"
+)
+
+// environment is exactly env for the rest of the test.
+func environment(t *testing.T, env map[string]string) {
+	t.Helper()
+	for _, v := range app.Variables() {
+		for _, name := range []string{v.Name, v.Name + "_FILE"} {
+			t.Setenv(name, "") // so that it is restored
+			require.NoError(t, os.Unsetenv(name))
+		}
+	}
+	for name, value := range env {
+		t.Setenv(name, value)
+	}
+}
+
+func least(more map[string]string) map[string]string {
+	env := map[string]string{
+		"SETHEALTH_KEY": "k", "SETHEALTH_SECRET": "s", "CORS_ALLOWED_ORIGINS": "none", "SESSION_CHECK": "forward", "FORWARD_URL": "http://backend:3000/me",
+	}
+	for name, value := range more {
+		env[name] = value
+	}
+	return env
+}
+
+func TestTheLeastEnvironmentGetsEveryDefault(t *testing.T) {
+	environment(t, least(nil))
+	c, problems := app.LoadConfig()
+	require.Empty(t, problems)
+	assert.Equal(t, "https://api.set.health", c.SethealthURL)
+	assert.Equal(t, 10*time.Second, c.SethealthTimeout)
+	assert.Equal(t, time.Hour, c.TokenTTL)
+	assert.Equal(t, 15*time.Minute, c.TokenMinLife)
+	assert.Equal(t, app.Rate{N: 60, Per: time.Minute}, c.RateLimit)
+	assert.Equal(t, ":8080", c.ListenAddr)
+	assert.Equal(t, "127.0.0.1:8081", c.AdminAddr)
+	assert.Equal(t, "X-Auth-Request-User", c.ForwardUserHeader)
+	assert.True(t, bool(c.ClientJS))
+	assert.Nil(t, c.JWTSecret.Var)
+}
+
+func TestValuesAreUnderstoodAsTheyAreWritten(t *testing.T) {
+	for name, row := range map[string]struct {
+		env map[string]string
+		is  func(*testing.T, *app.Config)
+	}{
+		"items of a list are trimmed": {map[string]string{"SESSION_CHECK": " forward , proxy ", "TRUSTED_PROXIES": "10.0.0.0/8, ::1/128"}, func(t *testing.T, c *app.Config) {
+			assert.Equal(t, app.List{"forward", "proxy"}, c.SessionCheck)
+			assert.Len(t, c.TrustedProxies, 2)
+		}},
+		"white space around a value is not part of it": {map[string]string{"LOG_LEVEL": " debug\n"}, func(t *testing.T, c *app.Config) { assert.Equal(t, "debug", c.LogLevel) }},
+		"PORT is honoured":                  {map[string]string{"PORT": "9000"}, func(t *testing.T, c *app.Config) { assert.Equal(t, ":9000", c.ListenAddr) }},
+		"LISTEN_ADDR counts more than PORT": {map[string]string{"PORT": "9000", "LISTEN_ADDR": "127.0.0.1:1"}, func(t *testing.T, c *app.Config) { assert.Equal(t, "127.0.0.1:1", c.ListenAddr) }},
+		"no limit":                          {map[string]string{"RATE_LIMIT": "off"}, func(t *testing.T, c *app.Config) { assert.Zero(t, c.RateLimit) }},
+		"a URL's trailing slash is left out": {map[string]string{"SETHEALTH_URL": "http://localhost:1/"}, func(t *testing.T, c *app.Config) {
+			assert.Equal(t, "http://localhost:1", c.SethealthURL)
+		}},
+		"no life": {map[string]string{"TOKEN_TTL": "0"}, func(t *testing.T, c *app.Config) { assert.Zero(t, c.TokenTTL) }},
+		"a secret is taken to the byte": {map[string]string{"SETHEALTH_SECRET": " s "}, func(t *testing.T, c *app.Config) {
+			assert.Equal(t, " s ", c.SethealthSecret.Var.Get().Reveal())
+		}},
+		"a secret that is set but empty is not set": {map[string]string{"JWT_SECRET": ""}, func(t *testing.T, c *app.Config) { assert.False(t, c.JWTSecret.IsSet()) }},
+		"claims": {map[string]string{"JWT_REQUIRED_CLAIMS": "scope=images, role=doctor"}, func(t *testing.T, c *app.Config) {
+			require.Len(t, c.JWTRequiredClaims, 2)
+			assert.Equal(t, "role", c.JWTRequiredClaims[1].Name)
+			assert.Equal(t, "doctor", c.JWTRequiredClaims[1].Value)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			environment(t, least(row.env))
+			c, problems := app.LoadConfig()
+			require.Empty(t, problems)
+			row.is(t, c)
+		})
+	}
+}
+
+func TestRulesAcrossVariables(t *testing.T) {
+	jwt := func(more map[string]string) map[string]string {
+		env := least(map[string]string{"SESSION_CHECK": "jwt", "JWT_AUDIENCE": "any"})
+		for name, value := range more {
+			env[name] = value
+		}
+		return env
+	}
+	secret := strings.Repeat("s", 32)
+	for name, row := range map[string]struct {
+		env      map[string]string
+		variable string
+	}{
+		"no key":                            {jwt(nil), "JWT_ISSUER"},
+		"two keys":                          {jwt(map[string]string{"JWT_SECRET": secret, "JWT_JWKS_URL": "https://idp.example.com/keys"}), "JWT_SECRET"},
+		"an HMAC algorithm without secret":  {jwt(map[string]string{"JWT_ISSUER": "https://idp.example.com", "JWT_ALGORITHMS": "HS256"}), "JWT_ALGORITHMS"},
+		"another algorithm for a secret":    {jwt(map[string]string{"JWT_SECRET": secret, "JWT_ALGORITHMS": "RS256"}), "JWT_ALGORITHMS"},
+		"a secret too short for HS512":      {jwt(map[string]string{"JWT_SECRET": secret, "JWT_ALGORITHMS": "HS512"}), "JWT_SECRET"},
+		"any beside an audience":            {jwt(map[string]string{"JWT_SECRET": secret, "JWT_AUDIENCE": "any,me"}), "JWT_AUDIENCE"},
+		"a public key that is a secret":     {jwt(map[string]string{"JWT_PUBLIC_KEY": secret}), "JWT_PUBLIC_KEY"},
+		"an issuer in clear":                {jwt(map[string]string{"JWT_ISSUER": "http://idp.example.com"}), "JWT_ISSUER"},
+		"a key set in clear":                {jwt(map[string]string{"JWT_JWKS_URL": "http://idp.example.com/keys"}), "JWT_JWKS_URL"},
+		"a check named twice":               {least(map[string]string{"SESSION_CHECK": "forward,forward"}), "SESSION_CHECK"},
+		"the secret over a network":         {least(map[string]string{"SETHEALTH_URL": "http://localhost.example.com"}), "SETHEALTH_URL"},
+		"a user in the URL":                 {least(map[string]string{"SETHEALTH_URL": "https://me:pw@api.set.health"}), "SETHEALTH_URL"},
+		"the least life over the life":      {least(map[string]string{"TOKEN_TTL": "10m", "TOKEN_MIN_LIFE": "10m"}), "TOKEN_MIN_LIFE"},
+		"a Redis URL of another kind":       {least(map[string]string{"TOKEN_CACHE": "redis", "REDIS_URL": "http://redis"}), "REDIS_URL"},
+		"a proxy check that trusts nobody":  {least(map[string]string{"SESSION_CHECK": "proxy"}), "TRUSTED_PROXIES"},
+		"half a TLS pair":                   {least(map[string]string{"TLS_KEY_FILE": "/k"}), "TLS_CERT_FILE"},
+		"a TLS pair that is none":           {least(map[string]string{"TLS_KEY_FILE": "/k", "TLS_CERT_FILE": "/c"}), "TLS_CERT_FILE"},
+		"a base path with a trailing slash": {least(map[string]string{"BASE_PATH": "/x/"}), "BASE_PATH"},
+		"a base path of a slash":            {least(map[string]string{"BASE_PATH": "/"}), "BASE_PATH"},
+		"a collector that is no URL":        {least(map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"}), "OTEL_EXPORTER_OTLP_ENDPOINT"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			environment(t, row.env)
+			_, problems := app.LoadConfig()
+			require.Len(t, problems, 1, problems)
+			assert.Equal(t, row.variable, problems[0].Variable)
+		})
+	}
+}
+
+func TestAFileTwinHoldsTheValueAndBothAreTooMany(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, os.WriteFile(file, []byte("from the file\n"), 0o600))
+	env := least(map[string]string{"SETHEALTH_KEY_FILE": file})
+	delete(env, "SETHEALTH_KEY")
+	environment(t, env)
+	c, problems := app.LoadConfig()
+	require.Empty(t, problems)
+	assert.Equal(t, "from the file", c.SethealthKey.Var.Get().Reveal())
+
+	environment(t, least(map[string]string{"SETHEALTH_KEY_FILE": file}))
+	_, problems = app.LoadConfig()
+	require.Len(t, problems, 1)
+	assert.Equal(t, "SETHEALTH_KEY", problems[0].Variable)
+
+	env["SETHEALTH_KEY_FILE"] = file + "-that-is-not-there"
+	environment(t, env)
+	_, problems = app.LoadConfig()
+	require.Len(t, problems, 1)
+	assert.Equal(t, "SETHEALTH_KEY_FILE", problems[0].Variable)
+}

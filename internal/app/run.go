@@ -1,0 +1,171 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sethealth/tokenvend/internal/api"
+	"github.com/sethealth/tokenvend/internal/telemetry"
+)
+
+// Limits of a connection. A client that is slower than this is shut out.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second
+	idleTimeout       = 2 * time.Minute // over the minute after which usual balancers drop idle connections
+	writeGrace        = 10 * time.Second
+	// maxHeader is the most that a request's headers may weigh: a fat cookie jar and a bearer of
+	// 64 KiB fit, so that such a bearer gets an answer that a page can read.
+	maxHeader = 96 << 10
+)
+
+// gcHeadroom is memory that is held and never touched, so it costs addresses and no RAM. The collector lets
+// the heap double before it runs: a service with few users would else collect every 4 MiB, some thirty
+// times a second under load, for 4 % of its time.
+const gcHeadroom = 16 << 20
+
+// Listeners are where the service is served. Listen opens those that a Config names; tests bring their
+// own.
+type Listeners struct {
+	Public net.Listener
+	Admin  net.Listener // nil for none
+}
+
+// Listen opens the listeners of a Config.
+func Listen(c *Config) (Listeners, error) {
+	public, err := net.Listen("tcp", c.ListenAddr)
+	if err != nil {
+		return Listeners{}, fmt.Errorf("LISTEN_ADDR: %w", err)
+	}
+	if c.AdminAddr == "off" {
+		return Listeners{Public: public}, nil
+	}
+	admin, err := net.Listen("tcp", c.AdminAddr)
+	if err != nil {
+		_ = public.Close()
+		return Listeners{}, fmt.Errorf("ADMIN_ADDR: %w", err)
+	}
+	return Listeners{Public: public, Admin: admin}, nil
+}
+
+// Run serves until ctx ends, then drains: readiness fails for SHUTDOWN_DELAY, the listener closes, and
+// requests in flight get SHUTDOWN_TIMEOUT. It returns nil after a clean drain. Logs go to logTo.
+func Run(ctx context.Context, c *Config, l Listeners, build telemetry.Build, logTo io.Writer) error {
+	a, err := newApp(c, build, logTo)
+	if err != nil {
+		return err
+	}
+	return a.run(ctx, l)
+}
+
+func (a *app) run(ctx context.Context, l Listeners) error {
+	headroom := make([]byte, gcHeadroom)
+	defer runtime.KeepAlive(headroom)
+	// What works behind the requests outlives the drain, and ends with it.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var working sync.WaitGroup
+	for _, work := range a.background {
+		working.Go(func() { work(background) })
+	}
+	defer func() {
+		stop()
+		for _, closeIt := range slices.Backward(a.closers) { // what stands on another is closed before it
+			closeIt()
+		}
+		working.Wait()
+	}()
+
+	failed := make(chan error, 2)
+	public := a.publicServer()
+	go func() { failed <- a.serve(public, l.Public) }()
+	var admin *http.Server
+	if l.Admin != nil {
+		admin = a.adminServer()
+		go func() { failed <- admin.Serve(l.Admin) }()
+		defer admin.Close()
+		a.log.Info("serving metrics and health", "address", l.Admin.Addr().String())
+	}
+	a.log.Info("serving", "address", l.Public.Addr().String(), "tls", a.certificate != nil)
+
+	select {
+	case err := <-failed:
+		return fmt.Errorf("app: serving: %w", err)
+	case <-ctx.Done():
+	}
+	return a.drain(public)
+}
+
+func (a *app) serve(server *http.Server, l net.Listener) error {
+	if a.certificate != nil {
+		return server.ServeTLS(l, "", "")
+	}
+	return server.Serve(l)
+}
+
+// drain lets the balancer notice, closes the listener, and waits for requests in flight.
+func (a *app) drain(public *http.Server) error {
+	a.log.Info("draining", "delay", a.config.ShutdownDelay.String(), "timeout", a.config.ShutdownTimeout.String())
+	a.lifecycle.Drain()
+	time.Sleep(a.config.ShutdownDelay)
+	// Not derived from the context that has just ended: that one would drain nothing.
+	ctx, cancel := context.WithTimeout(context.Background(), a.config.ShutdownTimeout)
+	defer cancel()
+	if err := public.Shutdown(ctx); err != nil {
+		_ = public.Close()
+		return errors.New("app: requests were still in flight after SHUTDOWN_TIMEOUT and were cut off")
+	}
+	a.log.Info("drained")
+	return nil
+}
+
+func (a *app) publicServer() *http.Server {
+	c := a.config
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{
+		Handler:           a.public,
+		Protocols:         protocols,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      readTimeout + max(c.ForwardTimeout, c.IntrospectionTimeout) + c.SethealthTimeout + writeGrace,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		// OPTIONS * is answered like any other path that is not ours.
+		DisableGeneralOptionsHandler: true,
+		// Handshakes that fail and the like: told by the peer's doing, so only on demand.
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	server.ConnState = (&crowd{server: server}).watch
+	if a.certificate != nil {
+		server.TLSConfig = a.certificate.config()
+	}
+	return server
+}
+
+func (a *app) adminServer() *http.Server {
+	return &http.Server{
+		Handler:           api.NewAdmin(a.adminOptions()),
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+}
+
+func (a *app) adminOptions() api.AdminOptions {
+	o := api.AdminOptions{Registry: a.registry, Lifecycle: a.lifecycle, Pprof: a.config.DebugPprof}
+	for _, d := range a.dependencies {
+		o.Dependencies = append(o.Dependencies, api.Dependency{Name: d.name, State: d.state})
+	}
+	return o
+}
