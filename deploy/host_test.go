@@ -1,0 +1,89 @@
+package deploy_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+}
+
+type compose struct {
+	Services map[string]struct {
+		Image           string
+		Build           struct{ Context, Dockerfile string }
+		ReadOnly        bool `yaml:"read_only"`
+		CapDrop         []string
+		NetworkMode     string `yaml:"network_mode"`
+		Ports           []string
+		Volumes         []string
+		Environment     map[string]string
+		StopGracePeriod time.Duration `yaml:"stop_grace_period"`
+	}
+}
+
+func TestComposeStartsWhatIsThere(t *testing.T) {
+	all := documents[compose](t, read(t, "compose.yaml"))[0].Services
+	require.Len(t, all, 5)
+	for name, s := range all {
+		for _, p := range s.Ports {
+			assert.True(t, strings.HasPrefix(p, "127.0.0.1:"), "%s is published beyond this machine", name)
+		}
+		for _, v := range s.Volumes {
+			source, _, _ := strings.Cut(v, ":")
+			assert.FileExists(t, strings.TrimSuffix(source, "/")+map[string]string{
+				"./prometheus": "/prometheus.yaml", "./grafana/provisioning": "/dashboards/tokenvend.yaml",
+			}[source])
+		}
+		if s.Build.Dockerfile != "" {
+			assert.FileExists(t, s.Build.Context+"/"+s.Build.Dockerfile)
+		}
+	}
+	vend := all["tokenvend"]
+	assert.True(t, vend.ReadOnly)
+	c := load(t, vend.Environment)
+	assert.Less(t, c.ShutdownDelay+c.ShutdownTimeout, vend.StopGracePeriod)
+	assert.Equal(t, "service:tokenvend", all["emulator"].NetworkMode, "http:// is for loopback alone")
+	assert.Contains(t, read(t, "prometheus/prometheus.yaml"), `"tokenvend:8081"`)
+}
+
+func TestTheDemonstrationsSessionIsOneThatComposeAccepts(t *testing.T) {
+	tool(t, "openssl")
+	env := documents[compose](t, read(t, "compose.yaml"))[0].Services["tokenvend"].Environment
+	session, err := jwt.ParseSigned(strings.TrimSpace(run(t, "./demo-session.sh", "alice")), []jose.SignatureAlgorithm{jose.HS256})
+	require.NoError(t, err)
+	var claims jwt.Claims
+	require.NoError(t, session.Claims([]byte(env["JWT_SECRET"]), &claims))
+	require.NoError(t, claims.Validate(jwt.Expected{Subject: "alice", AnyAudience: jwt.Audience{env["JWT_AUDIENCE"]}, Time: time.Now()}))
+	assert.WithinDuration(t, time.Now().Add(time.Hour), claims.Expiry.Time(), time.Minute)
+}
+
+func TestSystemdAcceptsTheUnitAndFindsItTight(t *testing.T) {
+	unit := t.TempDir() + "/tokenvend.service"
+	write(t, unit, strings.Replace(read(t, "systemd/tokenvend.service"), "/usr/local/bin/tokenvend serve", "/bin/true", 1))
+	assert.Empty(t, run(t, "systemd-analyze", "verify", unit))
+	run(t, "systemd-analyze", "security", "--offline=yes", "--threshold=20", unit)
+}
+
+func TestTheUnitWaitsForTheDrain(t *testing.T) {
+	unit := read(t, "systemd/tokenvend.service")
+	stop := regexp.MustCompile(`(?m)^TimeoutStopSec=(.+)$`).FindStringSubmatch(unit)
+	require.NotNil(t, stop)
+	grace, err := time.ParseDuration(stop[1])
+	require.NoError(t, err)
+	c := load(t, map[string]string{
+		"SETHEALTH_KEY_FILE": "", "SETHEALTH_SECRET_FILE": "", "CORS_ALLOWED_ORIGINS": "none",
+		"SESSION_CHECK": "forward", "FORWARD_URL": "http://127.0.0.1:3000/session",
+	})
+	assert.Less(t, c.ShutdownDelay+c.ShutdownTimeout, grace)
+}

@@ -1,0 +1,229 @@
+package deploy_test
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sethealth/tokenvend/internal/app"
+)
+
+// object is what the tests read of a Kubernetes object.
+type object struct {
+	Kind     string
+	Metadata struct {
+		Name   string
+		Labels map[string]string
+	}
+	Data map[string]string
+	Spec yaml.Node
+}
+
+type podSpec struct {
+	AutomountServiceAccountToken  *bool          `yaml:"automountServiceAccountToken"`
+	EnableServiceLinks            *bool          `yaml:"enableServiceLinks"`
+	TerminationGracePeriodSeconds int            `yaml:"terminationGracePeriodSeconds"`
+	SecurityContext               map[string]any `yaml:"securityContext"`
+	Containers                    []container
+	Volumes                       []struct {
+		Name   string
+		Secret struct {
+			DefaultMode int `yaml:"defaultMode"`
+		}
+	}
+}
+
+type container struct {
+	Image           string
+	Ports           []struct{ Name, ContainerPort any }
+	Env             []struct{ Name, Value string }
+	LivenessProbe   probe          `yaml:"livenessProbe"`
+	ReadinessProbe  probe          `yaml:"readinessProbe"`
+	StartupProbe    probe          `yaml:"startupProbe"`
+	SecurityContext map[string]any `yaml:"securityContext"`
+	VolumeMounts    []struct {
+		Name, MountPath, SubPath string
+		ReadOnly                 bool `yaml:"readOnly"`
+	} `yaml:"volumeMounts"`
+}
+
+type probe struct {
+	HTTPGet struct {
+		Path string
+		Port any
+	} `yaml:"httpGet"`
+}
+
+func (c container) env() map[string]string {
+	all := map[string]string{}
+	for _, e := range c.Env {
+		all[e.Name] = e.Value
+	}
+	return all
+}
+
+// render is the kustomization as it would be applied, by kind.
+func render(t *testing.T, folder string) map[string][]object {
+	t.Helper()
+	kinds := map[string][]object{}
+	for _, o := range documents[object](t, run(t, "kubectl", "kustomize", folder)) {
+		kinds[o.Kind] = append(kinds[o.Kind], o)
+	}
+	return kinds
+}
+
+func decode[T any](t *testing.T, node yaml.Node) (v T) {
+	t.Helper()
+	require.NoError(t, node.Decode(&v))
+	return v
+}
+
+func pod(t *testing.T, kinds map[string][]object) podSpec {
+	t.Helper()
+	require.Len(t, kinds["Deployment"], 1)
+	return decode[struct{ Template struct{ Spec podSpec } }](t, kinds["Deployment"][0].Spec).Template.Spec
+}
+
+func TestTheKustomizationIsWhole(t *testing.T) {
+	base := render(t, "kubernetes/base")
+	assert.Equal(t, []string{
+		"ConfigMap", "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount",
+	}, slices.Sorted(maps.Keys(base)))
+	overlay := render(t, "kubernetes/overlays/servicemonitor")
+	assert.Len(t, overlay["ServiceMonitor"], 1)
+	assert.Len(t, overlay["Service"], 2)
+	for kind, objects := range overlay {
+		for _, o := range objects {
+			if kind != "ConfigMap" {
+				assert.Equal(t, "tokenvend", o.Metadata.Labels["app.kubernetes.io/name"], kind)
+			}
+		}
+	}
+}
+
+func TestThePodMayDoNothingThatItNeedNot(t *testing.T) {
+	p := pod(t, render(t, "kubernetes/base"))
+	require.Len(t, p.Containers, 1)
+	c := p.Containers[0]
+	require.NotNil(t, p.AutomountServiceAccountToken)
+	assert.False(t, *p.AutomountServiceAccountToken)
+	require.NotNil(t, p.EnableServiceLinks)
+	assert.False(t, *p.EnableServiceLinks)
+	assert.Equal(t, map[string]any{
+		"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
+		"seccompProfile": map[string]any{"type": "RuntimeDefault"},
+	}, p.SecurityContext)
+	assert.Equal(t, map[string]any{
+		"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": map[string]any{"drop": []any{"ALL"}},
+	}, c.SecurityContext)
+	for _, v := range p.Volumes {
+		assert.Equal(t, 0o440, v.Secret.DefaultMode, v.Name)
+	}
+	for _, m := range c.VolumeMounts {
+		assert.True(t, m.ReadOnly, m.Name)
+		assert.Empty(t, m.SubPath, "a secret mounted by subPath is never renewed")
+	}
+	for name := range c.env() {
+		assert.NotContains(t, []string{"SETHEALTH_KEY", "SETHEALTH_SECRET", "JWT_SECRET"}, name, "a secret by value")
+	}
+}
+
+func TestThePodIsProbedWhereItServes(t *testing.T) {
+	c := pod(t, render(t, "kubernetes/base")).Containers[0]
+	assert.Equal(t, "/healthz", c.LivenessProbe.HTTPGet.Path, "an outage elsewhere must not restart it")
+	assert.Equal(t, "http", c.LivenessProbe.HTTPGet.Port)
+	assert.Equal(t, "/readyz", c.ReadinessProbe.HTTPGet.Path)
+	assert.Equal(t, "http", c.ReadinessProbe.HTTPGet.Port)
+}
+
+func TestTheProgramAcceptsThePodsEnvironmentAndDrainsWithinItsGrace(t *testing.T) {
+	kinds := render(t, "kubernetes/base")
+	p := pod(t, kinds)
+	env := p.Containers[0].env()
+	require.Len(t, kinds["ConfigMap"], 1)
+	maps.Copy(env, kinds["ConfigMap"][0].Data)
+	c := load(t, env)
+	assert.Less(t, c.ShutdownDelay+c.ShutdownTimeout, time.Duration(p.TerminationGracePeriodSeconds)*time.Second)
+	assert.Equal(t, ":8080", c.ListenAddr)
+	assert.Equal(t, ":8081", c.AdminAddr)
+}
+
+func TestOnlyPrometheusReachesTheAdminListener(t *testing.T) {
+	type policy struct {
+		PolicyTypes []string `yaml:"policyTypes"`
+		Ingress     []struct {
+			From  []map[string]any
+			Ports []struct{ Port any }
+		}
+	}
+	p := decode[policy](t, render(t, "kubernetes/base")["NetworkPolicy"][0].Spec)
+	assert.ElementsMatch(t, []string{"Ingress", "Egress"}, p.PolicyTypes)
+	guarded := false
+	for _, rule := range p.Ingress {
+		require.NotEmpty(t, rule.Ports, "a rule without ports opens all of them")
+		for _, port := range rule.Ports {
+			if port.Port == "admin" {
+				guarded = true
+				assert.NotEmpty(t, rule.From)
+			}
+		}
+	}
+	assert.True(t, guarded)
+	services := decode[struct{ Ports []struct{ TargetPort any } }](t, render(t, "kubernetes/base")["Service"][0].Spec)
+	require.Len(t, services.Ports, 1)
+}
+
+func TestTheProgramAcceptsTheEnvironmentOfCloudRun(t *testing.T) {
+	type service struct {
+		Spec struct {
+			Template struct {
+				Spec struct {
+					TimeoutSeconds int `yaml:"timeoutSeconds"`
+					Containers     []container
+				}
+			}
+		}
+	}
+	s := documents[service](t, read(t, "cloudrun/service.yaml"))[0].Spec.Template.Spec
+	require.Len(t, s.Containers, 1)
+	env := s.Containers[0].env()
+	port := 8080
+	env["PORT"] = strconv.Itoa(port) // as Cloud Run sets it
+	c := load(t, env)
+	assert.Equal(t, ":8080", c.ListenAddr)
+	assert.Less(t, c.ShutdownDelay+c.ShutdownTimeout, 10*time.Second, "Cloud Run kills after 10 s")
+	assert.Less(t, c.SethealthTimeout+c.IntrospectionTimeout, time.Duration(s.TimeoutSeconds)*time.Second)
+	assert.Equal(t, "/readyz", s.Containers[0].StartupProbe.HTTPGet.Path)
+	assert.Equal(t, port, s.Containers[0].StartupProbe.HTTPGet.Port)
+	assert.Equal(t, "/healthz", s.Containers[0].LivenessProbe.HTTPGet.Path)
+}
+
+// load hands an environment to the program, with files where it names secrets, and wants no complaint.
+func load(t *testing.T, env map[string]string) *app.Config {
+	t.Helper()
+	secret := t.TempDir() + "/secret"
+	write(t, secret, "a secret of thirty-two bytes and more")
+	known := map[string]bool{"GOMEMLIMIT": true}
+	for _, v := range app.Variables() {
+		known[v.Name] = true
+		if v.HasFile {
+			known[v.Name+"_FILE"] = true
+			if _, ok := env[v.Name+"_FILE"]; ok {
+				env[v.Name+"_FILE"] = secret
+			}
+		}
+	}
+	for name, value := range env {
+		assert.True(t, known[name], "%s: the program reads no such variable", name)
+		t.Setenv(name, value)
+	}
+	c, problems := app.LoadConfig()
+	require.Empty(t, problems)
+	return c
+}

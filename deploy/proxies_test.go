@@ -1,0 +1,181 @@
+package deploy_test
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+)
+
+// front is a proxy of proxies/ in front of a tokenvend and a session endpoint that only take notes.
+type front struct {
+	url string
+	// answer is that of the session endpoint.
+	answer atomic.Pointer[http.HandlerFunc]
+	// reached is what tokenvend was sent last; nil if nothing.
+	reached atomic.Pointer[http.Request]
+}
+
+func newFront(t *testing.T, config string, start func(t *testing.T, config string) *exec.Cmd) *front {
+	t.Helper()
+	f := &front{}
+	vend := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { f.reached.Store(r) }))
+	t.Cleanup(vend.Close)
+	session := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*f.answer.Load())(w, r) }))
+	t.Cleanup(session.Close)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := free.Addr().String()
+	require.NoError(t, free.Close())
+	f.url = "http://" + address
+	_, port, err := net.SplitHostPort(address)
+	require.NoError(t, err)
+
+	config = strings.NewReplacer(
+		"127.0.0.1:8080", vend.Listener.Addr().String(),
+		"127.0.0.1:4180", session.Listener.Addr().String(),
+		"listen 8443", "listen "+address, ":8443 {", "http://:"+port+" {",
+	).Replace(config)
+	cmd := start(t, config)
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Log(said.String())
+		}
+	})
+	require.Eventually(t, func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	}, 10*time.Second, 10*time.Millisecond)
+	return f
+}
+
+func nginx(t *testing.T, config string) *exec.Cmd {
+	dir := t.TempDir()
+	var temporary strings.Builder
+	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		temporary.WriteString(kind + "_temp_path " + dir + "/" + kind + ";\n")
+	}
+	write(t, dir+"/nginx.conf", strings.Replace(config, "http {", "http {\n"+temporary.String(), 1))
+	return exec.Command(tool(t, "nginx"), "-p", dir, "-c", dir+"/nginx.conf", "-e", "stderr",
+		"-g", "daemon off; master_process off; error_log stderr; pid "+dir+"/pid;")
+}
+
+func caddy(t *testing.T, config string) *exec.Cmd {
+	dir := t.TempDir()
+	write(t, dir+"/Caddyfile", config)
+	cmd := exec.Command(tool(t, "caddy"), "run", "--config", dir+"/Caddyfile", "--adapter", "caddyfile")
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	return cmd
+}
+
+// ask sends a POST /token that claims to be mallory in every spelling.
+func (f *front) ask(t *testing.T, answer http.HandlerFunc) (status int, reached *http.Request) {
+	t.Helper()
+	f.answer.Store(&answer)
+	f.reached.Store(nil)
+	r, err := http.NewRequest(http.MethodPost, f.url+"/token", nil)
+	require.NoError(t, err)
+	r.Host = "app.example.com"
+	for _, name := range []string{
+		"X-Forwarded-User", "x-forwarded-user", "X_Forwarded_User", "X-Forwarded_User", "X_Forwarded-User", "X-Auth-Request-User",
+		"X-Original-Url", "X-Rewrite-Url",
+	} {
+		r.Header[name] = []string{"mallory"}
+	}
+	r.Header.Set("X-Forwarded-For", "192.0.2.66")
+	r.Header.Set("Cookie", "session=1")
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return resp.StatusCode, f.reached.Load()
+}
+
+func TestTheProxyInFrontNamesTheUserAndNobodyElseDoes(t *testing.T) {
+	for name, row := range map[string]struct {
+		file  string
+		start func(*testing.T, string) *exec.Cmd
+	}{
+		"nginx": {"proxies/nginx.conf", nginx},
+		"caddy": {"proxies/Caddyfile", caddy},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFront(t, read(t, row.file), row.start)
+
+			status, reached := f.ask(t, func(w http.ResponseWriter, r *http.Request) {
+				assert.Equal(t, "session=1", r.Header.Get("Cookie"))
+				assert.NotContains(t, r.Header.Values("X-Auth-Request-User"), "mallory")
+				w.Header().Set("X-Auth-Request-User", "alice")
+			})
+			require.Equal(t, http.StatusOK, status)
+			require.NotNil(t, reached)
+			assert.Equal(t, []string{"alice"}, reached.Header["X-Forwarded-User"])
+			assert.Equal(t, "127.0.0.1", reached.Header.Get("X-Forwarded-For"))
+			assert.Equal(t, "app.example.com", reached.Host)
+			assert.Equal(t, "session=1", reached.Header.Get("Cookie"))
+			for name, values := range reached.Header {
+				assert.NotContains(t, values, "mallory", name)
+			}
+
+			status, reached = f.ask(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+			assert.Equal(t, http.StatusUnauthorized, status)
+			assert.Nil(t, reached)
+
+			status, reached = f.ask(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+			assert.GreaterOrEqual(t, status, 500, "an outage signs nobody out")
+			assert.Nil(t, reached)
+
+			_, reached = f.ask(t, func(http.ResponseWriter, *http.Request) {})
+			if reached != nil {
+				assert.Empty(t, reached.Header.Get("X-Forwarded-User"), "a yes to nobody names nobody")
+				assert.NotContains(t, reached.Header, "X-Auth-Request-User")
+			}
+		})
+	}
+}
+
+// Traefik and Envoy are not run, as no package of theirs can be had; their files are at least read.
+func TestTheOtherProxiesStripTheSameHeaders(t *testing.T) {
+	type traefik struct {
+		HTTP struct {
+			Routers     map[string]struct{ Middlewares []string }
+			Middlewares struct {
+				Strip struct {
+					Headers struct {
+						Custom map[string]string `yaml:"customRequestHeaders"`
+					}
+				} `yaml:"strip-identity"`
+			}
+		}
+	}
+	config := documents[traefik](t, read(t, "proxies/traefik.yaml"))[0].HTTP
+	assert.Equal(t, []string{"strip-identity", "session"}, config.Routers["token"].Middlewares, "stripped before the session names the user")
+	for _, name := range []string{"X-Forwarded-User", "X_Forwarded_User", "X-Forwarded_User", "X_Forwarded-User"} {
+		value, ok := config.Middlewares.Strip.Headers.Custom[name]
+		assert.True(t, ok, name)
+		assert.Empty(t, value, name)
+	}
+
+	var tree yaml.Node
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "proxies/envoy.yaml")), &tree))
+	envoy := read(t, "proxies/envoy.yaml")
+	assert.Contains(t, envoy, "headers_with_underscores_action: REJECT_REQUEST")
+	assert.Contains(t, envoy, "- {remove: x-forwarded-user}")
+	assert.NotContains(t, envoy, "failure_mode_allow: true")
+}
