@@ -1,0 +1,291 @@
+package advisories_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/harness"
+)
+
+// The secrets of this test. None of them may ever be seen outside of what it is for.
+const (
+	canaryClientSecret = "canary-client-secret-71d0c2"
+	canaryRedis        = "canary-redis-password-0b7e44"
+	canaryOpaque       = "canary-opaque-bearer-5a9c18"
+	canaryCookie       = "canary-forwarded-cookie-c3f602"
+	canaryOther        = "canary-cookie-that-stays-8e21aa"
+	canaryBasic        = "canary-basic-password-49bd73"
+)
+
+// evidence is all that has come out of a service, and what must not be in it.
+type evidence struct {
+	t       *testing.T
+	mu      sync.Mutex
+	seen    map[string]string // by where it came out
+	secrets map[string]string // by what they are
+}
+
+func (e *evidence) keep(where, text string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.seen[where] += text + "\n"
+}
+
+// answer takes up an answer; the token that it hands out is itself a secret from then on, everywhere but
+// in its own place.
+func (e *evidence) answer(where string, a harness.Answer) {
+	body := a.Body
+	if token := a.Token(); token != "" {
+		e.mu.Lock()
+		e.secrets[fmt.Sprintf("token %d", len(e.secrets))] = token
+		e.mu.Unlock()
+		require.Equal(e.t, 1, strings.Count(body, token), where)
+		body = strings.Replace(body, token, "", 1)
+	}
+	e.keep(where, fmt.Sprint(a.Status, a.Header, body))
+}
+
+// spellings are the ways in which a secret might be written.
+func spellings(secret string) []string {
+	all := []string{secret, url.QueryEscape(secret), hex.EncodeToString([]byte(secret))}
+	for _, before := range []string{"", "_", "__"} { // base64 of a text that the secret stands in; its ends depend on the rest
+		encoded := base64.RawStdEncoding.EncodeToString([]byte(before + secret))
+		all = append(all, encoded[4:len(encoded)-4])
+	}
+	return all
+}
+
+// judge searches everything for every secret.
+func (e *evidence) judge() {
+	e.t.Helper()
+	require.NotEmpty(e.t, e.secrets)
+	everything := strings.Join(slices.Collect(maps.Values(e.seen)), "\n")
+	for what, secret := range e.secrets {
+		for _, spelling := range spellings(secret) {
+			if !strings.Contains(everything, spelling) {
+				continue
+			}
+			for where, text := range e.seen {
+				if strings.Contains(text, spelling) {
+					e.t.Errorf("%s holds the %s", where, what)
+				}
+			}
+		}
+	}
+}
+
+// echo is a system that puts what it is told into everything that it answers: status line, headers, body.
+type echo struct {
+	*httptest.Server
+	say  atomic.Value // func(w http.ResponseWriter, r *http.Request, heard string)
+	well http.Handler // what it does where it is told nothing
+}
+
+type saying = func(w http.ResponseWriter, r *http.Request, heard string)
+
+func newEcho(t *testing.T, well http.Handler) *echo {
+	t.Helper()
+	e := &echo{well: well}
+	e.say.Store(saying(nil))
+	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		heard := fmt.Sprintf("%s %s %s", body, r.Header.Get("Authorization"), r.Header.Get("Cookie"))
+		if say := e.say.Load().(saying); say != nil {
+			say(w, r, heard)
+			return
+		}
+		w.Header().Set("X-Echo", heard)
+		e.well.ServeHTTP(w, r)
+	}))
+	t.Cleanup(e.Close)
+	return e
+}
+
+// sayings are what an echo may do, all of them with what it has heard.
+func sayings() map[string]saying {
+	all := map[string]saying{
+		"a token of what it heard": func(w http.ResponseWriter, _ *http.Request, heard string) {
+			w.Header().Set("X-Auth-Request-User", heard+"\t"+strings.Repeat("x", 300))
+			_, _ = fmt.Fprintf(w, `{"token":%q,"active":%q,"sub":%q}`, heard+" \n", heard, heard)
+		},
+		"a page": func(w http.ResponseWriter, _ *http.Request, heard string) {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = io.WriteString(w, "<html>"+heard)
+		},
+		"a redirect": func(w http.ResponseWriter, _ *http.Request, heard string) {
+			w.Header().Set("Location", "/"+url.QueryEscape(heard))
+			w.WriteHeader(307)
+		},
+		"half an answer": func(w http.ResponseWriter, _ *http.Request, heard string) {
+			w.Header().Set("Content-Length", "9999")
+			_, _ = io.WriteString(w, heard)
+			panic(http.ErrAbortHandler)
+		},
+	}
+	for _, status := range []int{400, 401, 403, 404, 418, 429, 500, 503} {
+		all[fmt.Sprint(status)] = func(w http.ResponseWriter, _ *http.Request, heard string) {
+			w.Header().Set("Retry-After", heard)
+			w.Header().Set("WWW-Authenticate", heard)
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, heard)
+		}
+	}
+	// net/http quotes what it cannot read in its errors.
+	for name, line := range map[string]string{
+		"no HTTP": "%s\r\n\r\n", "a broken status": "HTTP/1.1 %s\r\n\r\n", "a broken header": "HTTP/1.1 200 OK\r\n%s\r\n\r\n",
+		"a broken length": "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n", "a broken encoding": "HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n",
+		"a broken chunk": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n",
+	} {
+		all[name] = func(w http.ResponseWriter, _ *http.Request, heard string) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				panic(err) // HTTP/1.1 alone is spoken here
+			}
+			defer conn.Close()
+			_, _ = fmt.Fprintf(conn, line, heard)
+		}
+	}
+	return all
+}
+
+func TestNoSecretAppearsAnywhere(t *testing.T) {
+	const hour = time.Hour
+	secretFile := filepath.Join(t.TempDir(), "session")
+	require.NoError(t, os.WriteFile(secretFile, []byte(harness.SessionSecret+"\n"), 0o600))
+	good := harness.Session(t, "alice")
+	expired := harness.Sign(t, jose.HS256, []byte(harness.SessionSecret), claims("exp", time.Now().Add(-hour).Unix()))
+	for name, row := range map[string]struct {
+		env      harness.Env
+		sessions [][]string // headers of requests, good and bad ones
+	}{
+		"jwt, debug": {
+			harness.Env{"LOG_LEVEL": "debug", "TOKEN_CACHE": "off", "JWT_SECRET": "-", "JWT_SECRET_FILE": secretFile, "JWT_COOKIE": "session", "JWT_HEADER": "X-Session"},
+			[][]string{
+				{"Authorization", "Bearer " + good},
+				{"Cookie", "session=" + good + "; other=" + canaryOther},
+				{"X-Session", good},
+				{"Authorization", "Bearer " + expired},
+				{"Authorization", "Bearer " + canaryOpaque},
+				{"Cookie", "session=" + expired},
+				{"Cookie", "session=" + good + "; session=" + good},
+			},
+		},
+		"forward, debug, text, no cache": {
+			harness.Env{"LOG_LEVEL": "debug", "LOG_FORMAT": "text", "TOKEN_CACHE": "off", "SESSION_CHECK": "forward", "FORWARD_URL": "ENDPOINT/me", "FORWARD_COOKIES": "sid"},
+			[][]string{{"Cookie", "sid=" + canaryCookie + "; other=" + canaryOther}, {"Authorization", "Bearer " + canaryOpaque}, {"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("alice:"+canaryBasic))}},
+		},
+		"introspection, Redis gone": {
+			harness.Env{
+				"SESSION_CHECK": "introspection", "INTROSPECTION_URL": "ENDPOINT/introspect", "INTROSPECTION_CLIENT_ID": "tokenvend", "INTROSPECTION_CLIENT_SECRET": canaryClientSecret,
+				"TOKEN_CACHE": "redis", "REDIS_URL": "redis://user:" + canaryRedis + "@127.0.0.1:1/0", "LOG_LEVEL": "debug",
+			},
+			[][]string{{"Authorization", "Bearer " + canaryOpaque}, {"Authorization", "Bearer " + good}},
+		},
+		"proxy": {
+			harness.Env{"SESSION_CHECK": "proxy", "TRUSTED_PROXIES": "127.0.0.0/8", "LOG_SUBJECT": "hashed", "TOKEN_USER_ID": "hashed", "TOKEN_CACHE": "off"},
+			[][]string{{"X-Forwarded-User", "alice", "Cookie", "sid=" + canaryCookie, "Authorization", "Bearer " + canaryOpaque}, {"Authorization", "Bearer " + good}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := &evidence{t: t, seen: map[string]string{}, secrets: map[string]string{
+				"API key": harness.Key, "API secret": harness.Secret, "session secret": harness.SessionSecret, "session": good, "expired session": expired,
+				"client secret": canaryClientSecret, "Redis password": canaryRedis, "opaque bearer": canaryOpaque, "forwarded cookie": canaryCookie,
+				"other cookie": canaryOther, "password": canaryBasic,
+			}}
+			upstream := harness.NewSethealth(t)
+			sethealth := newEcho(t, upstream)
+			var users atomic.Int64
+			endpoint := newEcho(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("X-Auth-Request-User", "alice")
+				_, _ = fmt.Fprintf(w, `{"active":true,"sub":"user-%d"}`, users.Add(1)) // each needs a token of its own
+			}))
+			env := upstream.Env().With(harness.Env{
+				"SETHEALTH_URL": sethealth.URL, "RATE_LIMIT": "off", "DEBUG_PPROF": "true", "SETHEALTH_TIMEOUT": "250ms",
+				"SETHEALTH_ATTEMPT_TIMEOUT": "100ms", "SETHEALTH_MAX_RETRIES": "1",
+			}).With(row.env)
+			for variable, value := range env {
+				env[variable] = strings.Replace(value, "ENDPOINT", endpoint.URL, 1)
+			}
+			s := harness.Start(t, env)
+			driveRequests(e, s, row.sessions)
+			driveSayings(e, s, row.sessions, sethealth, "Sethealth")
+			driveSayings(e, s, row.sessions, endpoint, "endpoint")
+			driveFaults(e, s, row.sessions, upstream)
+			for _, page := range []string{"/metrics", "/readyz", "/healthz", "/debug/pprof/goroutine?debug=2", "/debug/pprof/cmdline", "/debug/pprof/allocs?debug=1"} {
+				e.keep("admin "+page, s.AdminGet(page))
+			}
+			for _, command := range []string{"check", "healthcheck", "help"} {
+				r := harness.Run(t, env, command)
+				e.keep("tokenvend "+command, r.Stdout+r.Stderr)
+			}
+			assert.Equal(t, 0, s.Stop())
+			e.keep("the service's output", s.Output())
+			assert.Greater(t, len(e.secrets), 30, "tokens were handed out")
+			e.judge()
+		})
+	}
+}
+
+// driveRequests sends what a page or a stranger may send.
+func driveRequests(e *evidence, s *harness.Service, sessions [][]string) {
+	for i, session := range sessions {
+		ask := func(method, path, body string, more ...string) {
+			where := fmt.Sprintf("%s %s, session %d, %v", method, path, i, more)
+			e.answer(where, s.Do(method, path, body, append(more, session...)...))
+		}
+		ask("POST", "/token", "")
+		ask("POST", "/token", `{"min_life":1}`, "Origin", harness.Origin)
+		ask("POST", "/token", `{"min_life":"`+canaryOther+`","secret":"`+harness.Secret+`"}`)
+		ask("POST", "/token", harness.Secret, "Content-Type", "text/plain")
+		ask("POST", "/token", strings.Repeat(harness.Secret, 400))
+		ask("POST", "/token", "", "Origin", "https://evil.test")
+		ask("POST", "/token", "", "X-Request-Id", canaryOther+" !")
+		ask("POST", "/token?access_token="+canaryOpaque, "")
+		ask("POST", "/"+canaryOpaque+"?key="+harness.Key, "")
+		ask("GET", "/token/"+canaryOpaque, "")
+		ask("DELETE", "/token?secret="+harness.Secret, "")
+		ask("OPTIONS", "/token", "", "Origin", harness.Origin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", canaryOther)
+	}
+}
+
+// driveSayings lets a counterpart say everything it can, for each session.
+func driveSayings(e *evidence, s *harness.Service, sessions [][]string, counterpart *echo, name string) {
+	for what, say := range sayings() {
+		counterpart.say.Store(say)
+		for i, session := range sessions {
+			e.answer(fmt.Sprintf("%s says %s, session %d", name, what, i), s.Do("POST", "/token", "", session...))
+		}
+		counterpart.say.Store(saying(nil))
+		e.answer("in between", s.Do("POST", "/token", "", sessions[0]...)) // so that the breaker stays closed
+	}
+}
+
+func driveFaults(e *evidence, s *harness.Service, sessions [][]string, upstream *harness.Sethealth) {
+	for _, fault := range emulator.AllFaults() {
+		upstream.Set(fault.Faults)
+		e.answer(fault.Name, s.Do("POST", "/token", "", sessions[0]...))
+		upstream.Set(emulator.Faults{})
+	}
+}

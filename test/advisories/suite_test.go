@@ -1,0 +1,151 @@
+// Package advisories_test keeps the published faults of systems that do this kind of job out of this one: a
+// subtest for each, named after its id, against the built binary. docs/security.md lists them; a test
+// here holds that list to this one.
+package advisories_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/test/harness"
+)
+
+// suite is every advisory and the test that keeps it out.
+var suite = map[string]func(t *testing.T){
+	"CVE-2026-40575":           forwardedHeadersSkipNoCheck,
+	"CVE-2026-34457":           noUserAgentIsSpecial,
+	"CVE-2026-41059":           fragmentsConfuseNoRoute,
+	"CVE-2025-64484":           otherSpellingsAreNotTheUserHeader,
+	"CVE-2025-54576":           theQueryChangesNothing,
+	"GHSA-4mq7-pvjg-xp2r":      noTwoEndpointsShareAVerdict,
+	"CVE-2021-32701":           theScopeIsCheckedOnHitsToo,
+	"GHSA-p224-6x5r-fjpm":      traversalReachesNoToken,
+	"oathkeeper-html-sign-in":  aSignInPageIsNotAYes,
+	"CVE-2024-47616":           tokensOfAnotherKindAreRefused,
+	"CVE-2022-24797":           diagnosticsAreNotPublic,
+	"CVE-2025-52477":           aTokenChoosesNoRequest,
+	"CVE-2024-34079":           endlessAnswersAreCutOff,
+	"coreos-go-oidc-482":       unknownKidsShareOneFetch,
+	"tilegroxy-883":            unknownKidsShareOneFetch,
+	"oathkeeper-1232":          anOutageIsNoRefusal,
+	"oauth2-proxy-2246":        anOutageIsNoRefusal,
+	"oauth2-proxy-3487":        anIssuerThatIsDownAtStartIsWaitedFor,
+	"oauth2-proxy-735":         thePreflightNeedsNoCredential,
+	"oauth2-proxy-3427":        thePreflightNeedsNoCredential,
+	"traefik-forward-auth-186": thePreflightNeedsNoCredential,
+	"expressjs-cors-143":       aPageCanReadEveryError,
+	"GHSA-mh55-gqvf-xfwm":      aFatPreflightIsCheap,
+	"go-chi-cors-36":           aFatPreflightIsCheap,
+	"CVE-2018-20744":           nearMissesOfAnOriginAreRefused,
+	"GHSA-3fxj-6jh8-hvhx":      aSpoofedAddressIsNotBelieved,
+	"CVE-2025-69725":           thereIsNoRedirect,
+	"CVE-2025-30204":           dotsAreCheap,
+	"CVE-2025-27144":           dotsAreCheap,
+	"CVE-2024-51744":           aBadSignatureIsNeverJustExpired,
+	"CVE-2024-28122":           encryptedTokensAreRefused,
+	"CVE-2024-21664":           jsonFormsAreRefused,
+	"CVE-2026-34986":           encryptedTokensAreRefused,
+	"CVE-2022-21449":           aZeroSignatureIsRefused,
+	"RFC-8725":                 bestPracticesOfTokens,
+	"golang-go-79793":          noRedirectCarriesTheSecret,
+	"envconfig-187":            noWrongValueIsPrinted,
+	"oauth2-proxy-3180":        aTrailingNewlineIsTrimmed,
+	"oauth2-proxy-2659":        aRotatedSecretVolumeIsTakenUp,
+	"kubernetes-111947":        aRotatedSecretVolumeIsTakenUp,
+	"gestalt-348":              aLeaderThatLeavesFailsNobody,
+	"tailscale-18919":          aLeaderThatLeavesFailsNobody,
+	"orthanc-auth-service":     theServiceAccountIsNotPrinted,
+	"sethealth-python":         theTokenIsNotPrinted,
+}
+
+func TestAdvisories(t *testing.T) {
+	for id, keepOut := range suite {
+		t.Run(id, func(t *testing.T) {
+			t.Parallel() // each has a service of its own
+			keepOut(t)
+		})
+	}
+}
+
+// start starts a service in front of a Sethealth, with changes to the least environment.
+func start(t *testing.T, changes ...harness.Env) (*harness.Sethealth, *harness.Service) {
+	t.Helper()
+	upstream := harness.NewSethealth(t)
+	env := upstream.Env()
+	for _, change := range changes {
+		env = env.With(change)
+	}
+	return upstream, harness.Start(t, env)
+}
+
+// counting is another system that counts what is asked of it.
+type counting struct {
+	*httptest.Server
+	asked atomic.Int64
+}
+
+func newCounting(t *testing.T, handler http.HandlerFunc) *counting {
+	t.Helper()
+	c := &counting{}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.asked.Add(1)
+		handler(w, r)
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+// raw sends a request to the byte: net/http would put it in order first. The lines are CRLF-joined.
+func raw(t *testing.T, s *harness.Service, lines ...string) harness.Answer {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	require.NoError(t, err)
+	defer conn.Close()
+	lines = append(lines, "Host: tokens.example.com", "Connection: close", "Content-Length: 0", "", "")
+	_, err = io.WriteString(conn, strings.Join(lines, "\r\n"))
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return harness.Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
+}
+
+// allocated is how many bytes the service has ever allocated.
+func allocated(t *testing.T, s *harness.Service) float64 {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)^go_memstats_alloc_bytes_total (\S+)$`).FindStringSubmatch(s.Metrics())
+	require.NotNil(t, found)
+	bytes, err := strconv.ParseFloat(found[1], 64)
+	require.NoError(t, err)
+	return bytes
+}
+
+const mebibyte = 1 << 20
+
+// requireCheap holds n runs of a request to a bound of allocations each, the scrape's own apart.
+func requireCheap(t *testing.T, s *harness.Service, n int, each float64, run func()) {
+	t.Helper()
+	run() // what is made once
+	before := allocated(t, s)
+	scrape := allocated(t, s) - before
+	before = allocated(t, s)
+	for range n {
+		run()
+	}
+	assert.Less(t, allocated(t, s)-before, float64(n)*each+2*scrape+mebibyte)
+}
+
+func bearer(token string) string { return fmt.Sprintf("Authorization: Bearer %s", token) }

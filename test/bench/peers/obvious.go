@@ -1,0 +1,109 @@
+package main
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/cors"
+)
+
+// obvious does what tokenvend does in the way that first comes to mind.
+type obvious struct {
+	client   client
+	key      any
+	mu       sync.Mutex
+	tokens   map[string]kept
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	log      *slog.Logger
+}
+
+type kept struct {
+	token string
+	ends  time.Time
+}
+
+func newObvious() http.Handler {
+	keepConnections()
+	o := &obvious{
+		client: newClient(), key: []byte(os.Getenv("JWT_SECRET")), tokens: map[string]kept{},
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests_total"}, []string{"code"}),
+		seconds:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "request_seconds", Buckets: prometheus.DefBuckets}, []string{"route"}),
+		log:      slog.New(slog.NewJSONHandler(os.Stderr, nil)),
+	}
+	if pem := os.Getenv("JWT_PUBLIC_KEY"); pem != "" {
+		o.key = publicKey(pem)
+	}
+	prometheus.NewRegistry().MustRegister(o.requests, o.seconds, collectors.NewGoCollector())
+	r := chi.NewRouter()
+	r.Use(middleware.RequestID, middleware.Recoverer, cors.New(cors.Options{
+		AllowedOrigins: strings.Split(os.Getenv("CORS_ALLOWED_ORIGINS"), ","),
+		AllowedMethods: []string{"POST"}, AllowedHeaders: []string{"Authorization", "Content-Type"}, AllowCredentials: true,
+	}).Handler)
+	r.Post("/token", o.token)
+	return r
+}
+
+func (o *obvious) token(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	user, err := o.session(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+	status := http.StatusUnauthorized
+	if err == nil {
+		status = o.answer(w, user)
+	}
+	if status != http.StatusOK {
+		http.Error(w, http.StatusText(status), status)
+	}
+	o.requests.WithLabelValues(http.StatusText(status)).Inc()
+	o.seconds.WithLabelValues("/token").Observe(time.Since(start).Seconds())
+	o.log.Info("request", "request_id", middleware.GetReqID(r.Context()), "user", user, "status", status,
+		"origin", r.Header.Get("Origin"), "client_ip", r.RemoteAddr, "duration", time.Since(start))
+}
+
+func (o *obvious) answer(w http.ResponseWriter, user string) int {
+	var k kept
+	if os.Getenv("TOKEN_CACHE") != "off" {
+		o.mu.Lock()
+		k = o.tokens[user]
+		o.mu.Unlock()
+	}
+	if time.Now().After(k.ends) {
+		var err error
+		if k.token, err = o.client.token(user); err != nil {
+			return http.StatusBadGateway
+		}
+		k.ends = time.Now().Add(time.Hour)
+		o.mu.Lock()
+		o.tokens[user] = k
+		o.mu.Unlock()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"token": k.token, "expires_in": int(time.Until(k.ends).Seconds()), "expires_at": k.ends.UTC().Format(time.RFC3339),
+	})
+	return http.StatusOK
+}
+
+func (o *obvious) session(token string) (string, error) {
+	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.HS256, jose.ES256, jose.RS256})
+	if err != nil {
+		return "", err
+	}
+	var claims jwt.Claims
+	if err := parsed.Claims(o.key, &claims); err != nil {
+		return "", err
+	}
+	return claims.Subject, claims.Validate(jwt.Expected{AnyAudience: jwt.Audience{os.Getenv("JWT_AUDIENCE")}, Time: time.Now()})
+}

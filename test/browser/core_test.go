@@ -1,0 +1,149 @@
+package browser_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// core is the published loader of Sethealth's SDK.
+func core(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("node_modules/@sethealth/core/pkg/index.js")
+	if os.IsNotExist(err) {
+		if os.Getenv("TOKENVEND_REQUIRE_CORE") != "" {
+			t.Fatal("@sethealth/core is not installed, and TOKENVEND_REQUIRE_CORE is set; test/browser/install-core.sh installs it")
+		}
+		t.Skip("@sethealth/core is not installed (test/browser/install-core.sh does it): the module is not tested with the published loader")
+	}
+	require.NoError(t, err)
+	return string(text)
+}
+
+// stub stands in for the remote part, which the loader fetches from js.set.health.
+const stub = `window.calls = [];
+const setAccessToken = async (token) => { calls.push(token); };
+window.Sethealth = { initialize: async (key) => Boolean(key), auth: { setAccessToken } };`
+
+// serveSDK puts the loader where the demo looks for it, and the stub where the loader does.
+func serveSDK(t *testing.T) (loader string) {
+	t.Helper()
+	loader = core(t)
+	version := regexp.MustCompile(`v(\d+\.\d+\.\d+)`).FindStringSubmatch(loader)
+	require.NotNil(t, version)
+	for at, body := range map[string]string{
+		"cdn.jsdelivr.net/npm/@sethealth/core@" + version[1] + "/pkg/index.js": loader,
+		"js.set.health/" + version[0] + "/index.esm.js":                        stub,
+		"js.set.health/" + version[0] + "/sethealth.esm.js":                    "",
+	} {
+		contents.Store(at, content{"", "text/javascript", body})
+	}
+	return loader
+}
+
+// policies are the two that docs/frontend.md tells: for the module alone, and with the SDK's loader.
+func policies(t *testing.T, w *world) (module, sdk string) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/frontend.md")
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(text), "## Content-Security-Policy")
+	require.True(t, found)
+	blocks := regexp.MustCompile("(?s)```\n(.*?)\n```").FindAllStringSubmatch(section, 2)
+	require.Len(t, blocks, 2)
+	put := func(policy string) string {
+		require.Contains(t, policy, "https://token.example.com")
+		return strings.ReplaceAll(strings.ReplaceAll(policy, "https://token.example.com", w.tokens), "\n", " ")
+	}
+	return put(blocks[0][1]), put(blocks[1][1])
+}
+
+// add adds a page of the listed origin, with a module of its own and a policy, and returns its URL.
+func (w *world) add(policy, script string) string {
+	w.t.Helper()
+	name := "/" + regexp.MustCompile(`\W`).ReplaceAllString(w.t.Name(), "-")
+	host := appHost + ":" + w.browser.sites
+	for path, c := range map[string]content{
+		name: {policy, "text/html", `<!doctype html><title>page</title><link rel="icon" href="data:,">
+			<script src="/page.js"></script><script src="` + name + `-violations.js"></script><script type="module" src="` + name + `.js"></script>`},
+		name + ".js": {"", "text/javascript", script},
+		name + "-violations.js": {"", "text/javascript", `window.violations = [];
+			document.addEventListener('securitypolicyviolation', (e) => violations.push(e.effectiveDirective + ' ' + e.blockedURI));`},
+	} {
+		contents.Store(host+path, c)
+		w.t.Cleanup(func() { contents.Delete(host + path) })
+	}
+	return w.origin(appHost) + name
+}
+
+func TestTheModuleUnderTheDocumentedPolicy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.signIn("alice", network.CookieSameSiteLax)
+	policy, _ := policies(t, w)
+	script := fmt.Sprintf(`
+		import { keepSignedIn } from '%[1]s/client.js';
+		window.source = keepSignedIn({ url: '%[1]s/token', onToken: (token) => { told.tokens.push({ token }); } });`, w.tokens)
+	p := w.open(w.add(policy, script))
+	assert.Equal(t, "alice", w.owner(p.untilTokens(1).Tokens[0].Token))
+	assert.Empty(t, eval[[]string](p, "violations"))
+	p.run("source.stop()") // else it would share its token
+
+	t.Run("which is no more than is needed", func(t *testing.T) {
+		without := strings.Replace(policy, "connect-src 'self' "+w.tokens, "connect-src 'self'", 1)
+		require.NotEqual(t, policy, without)
+		p := w.open(w.add(without, script))
+		p.until("the violation", "violations.length")
+		assert.Contains(t, eval[[]string](p, "violations")[0], "connect-src")
+	})
+}
+
+func TestTheDemoWithThePublishedLoader(t *testing.T) {
+	t.Parallel()
+	b := needsBrowser(t)
+	serveSDK(t)
+	d := startDemo(t)
+	p := tab{t, newContext(t, b)}
+	p.do(chromedp.Navigate(d.page))
+	p.until("the page is ready", "document.getElementById('calls').textContent === '0'")
+	p.signInAs("alice")
+	p.until("the SDK's token", "window.calls?.length")
+	p.untilLog("setAccessToken has the token")
+	assert.Equal(t, "loaded", p.text("sdk-status"))
+	assert.Equal(t, p.text("masked")[:4], eval[[]string](p, "calls")[0][:4])
+	p.shoot("with-sdk", 1280, "light")
+}
+
+func TestThePublishedLoaderGetsEachToken(t *testing.T) {
+	t.Parallel()
+	needsBrowser(t)
+	loader := serveSDK(t)
+	w := newWorld(t, nil)
+	w.signIn("alice", network.CookieSameSiteLax)
+	_, policy := policies(t, w)
+	contents.Store(appHost+":"+w.browser.sites+"/core.js", content{"", "text/javascript", loader})
+	url := w.add(policy, fmt.Sprintf(`
+		import * as sethealth from '/core.js';
+		import { keepSignedIn } from '%[1]s/client.js';
+		sethealth.initialize('pk_test');
+		window.source = keepSignedIn({
+			url: '%[1]s/token',
+			onToken: (token) => sethealth.auth.setAccessToken(token),
+			onError: (error) => { told.errors.push({ code: error.code }); },
+		});`, w.tokens))
+	p := w.open(url)
+	p.until("the SDK's token", "window.calls?.length")
+	assert.Equal(t, "alice", w.owner(eval[[]string](p, "calls")[0]))
+
+	longer := p.outcome("source.token({minLife: 3595})").Token
+	calls := eval[[]string](p, "calls")
+	assert.Equal(t, longer, calls[len(calls)-1], "once token() resolves, the SDK has it")
+	assert.Empty(t, eval[[]string](p, "violations"))
+	assert.Empty(t, p.told().Errors)
+}

@@ -1,0 +1,163 @@
+// Package browser_test drives a real browser against the built binaries: what a page may read and send,
+// the browser module, and the demo page.
+package browser_test
+
+import (
+	"context"
+	"crypto/tls"
+	"embed"
+	"errors"
+	"flag"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain runs a few tests at once: much of their time is spent waiting for tokens to age.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	if started {
+		theBrowser().end()
+	}
+	os.Exit(code)
+}
+
+// browser is one browser for all tests, each of which has an own context in it: cookies, storage, locks and
+// channels of one are unknown to the others.
+type browser struct {
+	ctx   context.Context
+	end   func()
+	sites string // port of the pages' server, which serves every *.test host
+}
+
+var started bool
+
+// theBrowser starts it, at its first use.
+var theBrowser = sync.OnceValue(func() *browser {
+	started = true
+	dir, err := os.MkdirTemp("", "tokenvend-browser-")
+	if err != nil {
+		panic(err)
+	}
+	// Pages of other sites are at their strongest where the browser keeps third-party cookies.
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "Default"), 0o700),
+		os.WriteFile(filepath.Join(dir, "Default", "Preferences"), []byte(`{"profile":{"cookie_controls_mode":0}}`), 0o600)); err != nil {
+		panic(err)
+	}
+	sites := httptest.NewUnstartedServer(http.HandlerFunc(serveSites))
+	sites.Config.ErrorLog = log.New(discard{}, "", 0)
+	sites.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	sites.StartTLS()
+	at := sites.Listener.Addr().(*net.TCPAddr)
+	port := strconv.Itoa(at.Port)
+
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(executable()), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(dir),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("no-proxy-server", true), chromedp.IgnoreCertErrors,
+		// Nothing leaves this machine: the hosts of the outer world are the pages' server too, or are not there.
+		chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1, MAP js.set.health:443 127.0.0.1:"+port+
+			", MAP cdn.jsdelivr.net:443 127.0.0.1:"+port+", MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
+		chromedp.WSURLReadTimeout(time.Minute),
+	)
+	allocator, stopAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, stop := chromedp.NewContext(allocator)
+	if err := chromedp.Do(ctx); err != nil {
+		panic(err)
+	}
+	return &browser{ctx: ctx, sites: port, end: func() {
+		stop()
+		stopAllocator()
+		sites.Close()
+		for range 50 { // its processes may write for a moment longer
+			if os.RemoveAll(dir) == nil {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}}
+})
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// executable is the browser's path, or empty.
+func executable() string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// needsBrowser skips a test where there is no browser, unless that is said to be a failure.
+func needsBrowser(t *testing.T) *browser {
+	t.Helper()
+	if executable() == "" {
+		if os.Getenv("TOKENVEND_REQUIRE_BROWSER") != "" {
+			t.Fatal("no chromium in PATH, and TOKENVEND_REQUIRE_BROWSER is set")
+		}
+		t.Skip("no chromium in PATH: what a real browser does is not tested")
+	}
+	return theBrowser()
+}
+
+// output is the folder where screenshots are kept.
+func output(t testing.TB) string {
+	t.Helper()
+	dir := os.Getenv("TOKENVEND_OUTPUT")
+	if dir == "" {
+		dir = filepath.Join("..", "output")
+	}
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	return dir
+}
+
+//go:embed testdata
+var testdata embed.FS
+
+// contents are pages that tests have added, by path.
+var contents sync.Map
+
+type content struct{ policy, mediaType, body string }
+
+const blank = `<!doctype html><title>page</title><link rel="icon" href="data:,"><script src="/page.js"></script>`
+
+// serveSites is every host's pages: a blank one with page.js, and those that tests add.
+func serveSites(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Access-Control-Allow-Origin", "*") // modules of a CDN are asked for with CORS
+	if added, ok := contents.Load(r.Host + r.URL.Path); ok {
+		c := added.(content)
+		if c.policy != "" {
+			w.Header().Set("Content-Security-Policy", c.policy)
+		}
+		w.Header().Set("Content-Type", c.mediaType)
+		_, _ = w.Write([]byte(c.body))
+		return
+	}
+	switch r.URL.Path {
+	case "/":
+		_, _ = w.Write([]byte(blank))
+	case "/page.js":
+		http.ServeFileFS(w, r, testdata, "testdata/page.js")
+	default:
+		http.NotFound(w, r)
+	}
+}

@@ -1,0 +1,153 @@
+package browser_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/test/harness"
+)
+
+func TestAListedPageGetsAToken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	p := w.app()
+
+	byBearer := p.ask(w.tokens+"/token", bearer(harness.Session(t, "alice")))
+	require.Equal(t, 200, byBearer.Status, byBearer)
+	assert.Equal(t, "alice", w.owner(byBearer.Token))
+	assert.Equal(t, "cors", byBearer.Type)
+	assert.NotEmpty(t, byBearer.RequestID, "exposed to the page")
+	assert.Positive(t, byBearer.ExpiresIn)
+
+	w.signIn("bob", network.CookieSameSiteLax)
+	byCookie := p.ask(w.tokens+"/token", `{credentials: 'include'}`)
+	require.Equal(t, 200, byCookie.Status, byCookie)
+	assert.Equal(t, "bob", w.owner(byCookie.Token))
+	assert.Equal(t, 401, p.ask(w.tokens+"/token", "").Status, "cookies stay home unless they are asked for")
+
+	answer := p.ask(w.tokens+"/token", `{credentials: 'include', headers: {'Content-Type': 'application/json'}, body: '{"min_life":60}'}`)
+	assert.Equal(t, 200, answer.Status)
+}
+
+func TestCookiesAcrossSitesAreAsDocumented(t *testing.T) {
+	t.Parallel()
+	b := needsBrowser(t)
+	w := newWorld(t, harness.Env{"CORS_ALLOWED_ORIGINS": "https://" + appHost + ":" + b.sites + ",https://" + evilHost + ":" + b.sites})
+	app, foreign := w.app(), w.open(w.origin(evilHost)+"/")
+	ask := func(p tab) int { return p.ask(w.tokens+"/token", `{credentials: 'include'}`).Status }
+
+	for _, sameSite := range []network.CookieSameSite{network.CookieSameSiteStrict, network.CookieSameSiteLax} {
+		w.signIn("alice", sameSite)
+		assert.Equal(t, 200, ask(app), "one site: the cookie comes along, %s", sameSite)
+		assert.Equal(t, 401, ask(foreign), "another site, though listed: it does not, %s", sameSite)
+	}
+	w.signIn("alice", network.CookieSameSiteNone)
+	assert.Equal(t, 200, ask(foreign), "a cookie for all sites does, where the browser keeps third-party cookies")
+	assert.Equal(t, 200, foreign.ask(w.tokens+"/token", bearer(harness.Session(t, "alice"))).Status, "a bearer always does")
+}
+
+func TestThePreflightIsSeenOnceAndThenRemembered(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		maxAge     string
+		preflights int
+	}{
+		"for as long as CORS_MAX_AGE says": {"10m", 1},
+		"not at all with CORS_MAX_AGE=0s":  {"0s", 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, harness.Env{"CORS_MAX_AGE": row.maxAge})
+			p := w.app()
+			for range 3 {
+				require.Equal(t, 200, p.ask(w.tokens+"/token", bearer(harness.Session(t, "alice"))).Status)
+			}
+			w.service.Audit(3)
+			assert.Len(t, w.asked("OPTIONS"), row.preflights)
+			assert.Equal(t, 1, w.sethealth.State().Minted)
+		})
+	}
+	t.Run("none is needed for a cookie and no body", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, nil)
+		w.signIn("alice", network.CookieSameSiteLax)
+		require.Equal(t, 200, w.app().ask(w.tokens+"/token", `{credentials: 'include'}`).Status)
+		assert.Empty(t, w.asked("OPTIONS"))
+	})
+}
+
+// attacks are what a page can make a browser send. Each is a script that ends when the browser is done; %s
+// is the token route.
+var attacks = map[string]struct{ script, method, outcome string }{
+	"a fetch with the cookie": {`ask(%s, {credentials: 'include'}).then(({failed}) => failed)`, "POST", "origin_not_allowed"},
+	"a fetch with a bearer":   {`ask(%s, {headers: {Authorization: 'Bearer x'}}).then(({failed}) => failed)`, "OPTIONS", "origin_not_allowed"},
+	"a fetch without CORS":    {`ask(%s, {credentials: 'include', mode: 'no-cors'}).then(({type, status, text}) => type === 'opaque' && !status && !text && 'TypeError')`, "POST", "origin_not_allowed"},
+	"a beacon":                {`(navigator.sendBeacon(%s), 'TypeError')`, "POST", "origin_not_allowed"},
+	"a GET by fetch":          {`ask(%s, {method: 'GET', credentials: 'include'}).then(({failed}) => failed)`, "GET", "method_not_allowed"},
+	"an image":                {`new Promise((end) => Object.assign(new Image(), {onload: () => end('loaded'), onerror: () => end('TypeError'), src: %s}))`, "GET", "method_not_allowed"},
+	"a script":                {`new Promise((end) => document.head.append(Object.assign(document.createElement('script'), {onload: () => end('loaded'), onerror: () => end('TypeError'), src: %s})))`, "GET", "method_not_allowed"},
+	"a form in a frame":       {submit(`<iframe name="target"></iframe><form method="post" action=%s target="target"></form>`), "POST", "origin_not_allowed"},
+	"a form with text":        {submit(`<iframe name="target"></iframe><form method="post" enctype="text/plain" action=%s target="target"><input name='{"min_life":1}' value=""></form>`), "POST", "origin_not_allowed"},
+	"a form in a new window":  {submit(`<form method="post" action=%s target="_blank"></form>`), "POST", "origin_not_allowed"},
+	"a form by GET":           {submit(`<form action=%s target="_blank"></form>`), "GET", "method_not_allowed"},
+}
+
+func submit(html string) string {
+	return "(document.body.innerHTML = `" + html + "`, document.querySelector('form').submit(), 'TypeError')"
+}
+
+func TestAnUnlistedPageGetsNothingAndNothingIsMinted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.signIn("alice", network.CookieSameSiteNone) // the session that every request below carries
+	p := w.open("about:blank")
+	for _, host := range []string{evilHost, otherHost} {
+		for name, row := range attacks {
+			t.Run(name+" from "+host, func(t *testing.T) {
+				p := tab{t, p.ctx}
+				p.do(chromedp.Navigate(w.origin(host) + "/"))
+				before := len(w.asked(row.method))
+				assert.Equal(t, "TypeError", eval[string](p, fmt.Sprintf(row.script, literal(w.tokens+"/token"))), "what the page sees")
+				harness.Eventually(t, patience, "the request", func() bool { return len(w.asked(row.method)) > before })
+				assert.Equal(t, row.outcome, w.asked(row.method)[before])
+			})
+		}
+	}
+	assert.Zero(t, w.sethealth.Calls())
+
+	listed := newWorld(t, harness.Env{"CORS_ALLOWED_ORIGINS": w.origin(evilHost)})
+	p.do(chromedp.Navigate(w.origin(evilHost) + "/"))
+	assert.Equal(t, 200, p.ask(listed.tokens+"/token", `{credentials: 'include'}`).Status, "the same session, once the page is listed")
+}
+
+func TestASandboxedFrameGetsNothingThoughItsPageIsListed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.signIn("alice", network.CookieSameSiteNone)
+	for name, inside := range map[string]string{
+		"by fetch": `<script>fetch(%s, {method: 'POST', credentials: 'include'}).then((r) => 'status ' + r.status, (e) => e.name).then((m) => parent.postMessage(m, '*'))</script>`,
+		"by form":  `<form method="post" action=%s></form><script>document.forms[0].submit(); parent.postMessage('TypeError', '*')</script>`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := openIn(t, w.context, w.origin(appHost)+"/")
+			before := w.posts()
+			frame := literal(fmt.Sprintf(inside, "'"+w.tokens+"/token'"))
+			assert.Equal(t, "TypeError", eval[string](p, `new Promise((end) => {
+				addEventListener('message', ({data}) => end(data));
+				const frame = document.createElement('iframe');
+				frame.sandbox = 'allow-scripts allow-forms';
+				frame.srcdoc = `+frame+`;
+				document.body.append(frame);
+			})`))
+			harness.Eventually(t, patience, "the request", func() bool { return w.posts() > before })
+			assert.Equal(t, "origin_not_allowed", w.asked("POST")[before])
+			assert.Equal(t, "null", w.service.Audit(before + 1)[before]["origin"])
+		})
+	}
+	assert.Zero(t, w.sethealth.Calls())
+}

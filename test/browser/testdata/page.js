@@ -1,0 +1,50 @@
+// What the pages of these tests have: a fetch that tells all of its answer, a clock that can be put
+// forward, and the module with notes of what it said.
+window.skew = { wall: 0, mono: 0 };
+const wall = Date.now.bind(Date);
+const mono = performance.now.bind(performance);
+Date.now = () => wall() + skew.wall;
+performance.now = () => mono() + skew.mono;
+
+// Timers stand still while a laptop sleeps: with this, all of a second and more never wake.
+window.sleepOn = () => {
+  const timer = setTimeout;
+  window.setTimeout = (run, after, ...args) => (after < 1000 ? timer(run, after, ...args) : 0);
+};
+
+window.ask = async (url, init) => {
+  try {
+    const answer = await fetch(url, { method: 'POST', ...init });
+    const text = await answer.text();
+    const header = (name) => answer.headers.get(name) ?? '';
+    return {
+      ...(answer.headers.get('Content-Type')?.includes('json') ? JSON.parse(text) : { text }),
+      type: answer.type,
+      status: answer.status,
+      retryAfter: header('Retry-After'),
+      requestId: header('X-Request-Id'),
+      contentType: header('Content-Type'),
+    };
+  } catch (error) {
+    return { failed: error.name };
+  }
+};
+
+window.told = { tokens: [], errors: [], out: [] };
+const plain = ({ name, message, code, status, requestId, retryAfter }) => ({ name, message, code, status, requestId, retryAfter });
+
+// bearer is a session; without it the session is a cookie.
+window.keep = async (origin, { bearer, ...options } = {}) => {
+  const { keepSignedIn } = await import(`${origin}/client.js`);
+  window.source = keepSignedIn({
+    url: `${origin}/token`,
+    headers: bearer && (async () => ({ Authorization: `Bearer ${bearer}` })),
+    onToken: (token, info) => { told.tokens.push({ token, at: wall(), ...info }); },
+    onError: (error) => { told.errors.push(plain(error)); },
+    onSignedOut: (error) => { told.out.push(plain(error)); },
+    ...options,
+  });
+};
+
+// A promise's outcome in plain words: a token, or the code of the error.
+window.outcome = (promise) => promise.then((token) => ({ token }), (error) => plain(error));

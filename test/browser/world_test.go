@@ -1,0 +1,278 @@
+package browser_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/test/harness"
+)
+
+// A team's hosts. The first three are one site, the last is another.
+const (
+	appHost    = "app.example.test"
+	otherHost  = "other.example.test"
+	tokensHost = "tokens.example.test"
+	evilHost   = "evil.test"
+)
+
+const sessionCookie = "session"
+
+// world is a service with its Sethealth, and a browser without a past.
+type world struct {
+	t         *testing.T
+	browser   *browser
+	sethealth *harness.Sethealth
+	service   *harness.Service
+	tokens    string // the service's origin, as pages know it
+	context   context.Context
+	used      bool // whether the context's first tab is
+}
+
+// newWorld starts one that ends with the test. Sessions are JWTs, in a cookie or as bearers; the page at
+// [appHost] is listed.
+func newWorld(t *testing.T, env harness.Env) *world {
+	t.Helper()
+	b := needsBrowser(t)
+	w := &world{t: t, browser: b, sethealth: harness.NewSethealth(t)}
+	cert, key := harness.WriteCertificate(t, t.TempDir(), tokensHost)
+	w.service = harness.Start(t, w.sethealth.Env().With(harness.Env{
+		"TLS_CERT_FILE": cert, "TLS_KEY_FILE": key, "JWT_COOKIE": sessionCookie,
+		"CORS_ALLOWED_ORIGINS": w.origin(appHost),
+	}).With(env))
+	w.tokens = "https://" + tokensHost + w.service.URL[len("https://127.0.0.1"):]
+	w.context = newContext(t, b)
+	return w
+}
+
+// newContext is a browser context, as a profile of its own.
+func newContext(t *testing.T, b *browser) context.Context {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext(), chromedp.WithNewWindow(true))
+	t.Cleanup(cancel)
+	require.NoError(t, chromedp.Do(ctx))
+	return ctx
+}
+
+func (w *world) origin(host string) string { return "https://" + host + ":" + w.browser.sites }
+
+// signIn gives the browser the session cookie of a user, for the whole site.
+func (w *world) signIn(user string, sameSite network.CookieSameSite) {
+	w.t.Helper()
+	yes := true
+	_, err := chromedp.Call(w.context, network.SetCookie, network.SetCookieParams{
+		Name: sessionCookie, Value: harness.Session(w.t, user), Domain: ".example.test", Path: "/",
+		Secure: &yes, HTTPOnly: &yes, SameSite: sameSite, URL: w.tokens,
+	})
+	require.NoError(w.t, err)
+}
+
+// signOut ends the session as a backend does, by taking the cookie away.
+func (w *world) signOut() {
+	w.t.Helper()
+	_, err := chromedp.Call(w.context, network.DeleteCookies, network.DeleteCookiesParams{Name: sessionCookie, Domain: ".example.test", Path: "/"})
+	require.NoError(w.t, err)
+}
+
+// asked is the outcomes of the requests with this method so far. Browsers look for icons of their own
+// accord, which are not found and do not count.
+func (w *world) asked(method string) (outcomes []string) {
+	for _, line := range w.service.Log() {
+		outcome, _ := line["outcome"].(string)
+		isToken := line["event"] != nil
+		if outcome != "" && outcome != "not_found" && (isToken && method == "POST" || !isToken && line["method"] == method) {
+			outcomes = append(outcomes, outcome)
+		}
+	}
+	return outcomes
+}
+
+func (w *world) posts() int { return len(w.asked("POST")) }
+
+// owner is whose living token that is.
+func (w *world) owner(token string) string {
+	claims, ok := w.sethealth.Verify(token)
+	if !ok {
+		return "nobody"
+	}
+	return claims.User
+}
+
+// tab is an open page.
+type tab struct {
+	t   testing.TB
+	ctx context.Context
+}
+
+// open opens a page in a new tab.
+func (w *world) open(url string) tab {
+	w.t.Helper()
+	if !w.used {
+		w.used = true
+		p := tab{w.t, w.context}
+		p.do(chromedp.Navigate(url))
+		return p
+	}
+	return openIn(w.t, w.context, url)
+}
+
+func openIn(t testing.TB, profile context.Context, url string) tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(profile, chromedp.WithNewWindow(true))
+	t.Cleanup(cancel)
+	require.NoError(t, chromedp.Do(ctx))
+	p := tab{t, ctx}
+	p.do(chromedp.Navigate(url))
+	return p
+}
+
+// app opens the blank page of the listed origin.
+func (w *world) app() tab { return w.open(w.origin(appHost) + "/") }
+
+// patience is for a machine that is busy with other things.
+const patience = 30 * time.Second
+
+func (p tab) do(actions ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	require.NoError(p.t, chromedp.Do(ctx, actions...))
+}
+
+// eval is the value of a script in the page, or of its promise.
+func eval[T any](p tab, script string) T {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise, func(e *runtime.EvaluateParams) {
+		e.UserGesture = new(true)
+	}))
+	require.NoError(p.t, err, script)
+	return value
+}
+
+// run runs a script whose value does not matter.
+func (p tab) run(script string) {
+	p.t.Helper()
+	eval[chromedp.Void](p, script)
+}
+
+// until waits for a script to be true.
+func (p tab) until(what, script string) {
+	p.t.Helper()
+	harness.Eventually(p.t, patience, what, func() bool { return eval[bool](p, "Boolean("+script+")") })
+}
+
+// literal is a value as JavaScript writes it.
+func literal(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// answer is what a page can see of an answer.
+type answer struct {
+	Failed      string // name of the exception, if that is all
+	Type        string
+	Status      int
+	ContentType string
+	RetryAfter  string
+	RequestID   string
+	Text        string
+
+	Code          string
+	BodyRequestID string `json:"request_id"`
+	Token         string
+	ExpiresIn     int `json:"expires_in"`
+}
+
+// ask fetches with these options beyond the method.
+func (p tab) ask(url, options string) answer {
+	p.t.Helper()
+	if options == "" {
+		options = "{}"
+	}
+	return eval[answer](p, "ask("+literal(url)+", "+options+")")
+}
+
+// told is what the module has said to the page, and how it is.
+type told struct {
+	Tokens []struct {
+		Token     string
+		At        int64 // milliseconds since the epoch
+		FromTab   bool
+		ExpiresIn float64
+	}
+	Errors, Out []failure
+	State       struct {
+		Status    string
+		ExpiresAt float64
+	}
+}
+
+type failure struct {
+	Name, Message, Code, RequestID string
+	Status                         int
+	RetryAfter                     float64
+	Token                          string // if it is none
+}
+
+func (p tab) told() told {
+	p.t.Helper()
+	return eval[told](p, "({...told, state: source.state})")
+}
+
+// keep starts the module.
+func (p tab) keep(w *world, options string) {
+	p.t.Helper()
+	p.run("keep(" + literal(w.tokens) + ", " + options + ")")
+}
+
+// untilTokens waits until the module has given n tokens to the page.
+func (p tab) untilTokens(n int) told {
+	p.t.Helper()
+	p.until("tokens", "told.tokens.length >= "+literal(n))
+	return p.told()
+}
+
+// outcome is what a promise of the module comes to.
+func (p tab) outcome(promise string) failure {
+	p.t.Helper()
+	return eval[failure](p, "outcome("+promise+")")
+}
+
+// session is a session whose claims are those of a good one and more.
+func session(t testing.TB, user string, more map[string]any) string {
+	t.Helper()
+	claims := harness.Claims(user)
+	for name, value := range more {
+		claims[name] = value
+	}
+	return harness.Sign(t, jose.HS256, []byte(harness.SessionSecret), claims)
+}
+
+func bearer(session string) string {
+	return "{headers: {Authorization: " + literal("Bearer "+session) + "}}"
+}
+
+// assertHidden looks for a token where none may be.
+func assertHidden(t testing.TB, token, text string) {
+	t.Helper()
+	require.NotEmpty(t, token)
+	assert.NotContains(t, text, token)
+}
+
+// trusting believes any certificate, as the browser here does.
+var trusting = &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
