@@ -32,6 +32,9 @@ const (
 	strikes = 3
 	// probeEvery is how often an ill server is tried again, behind the requests.
 	probeEvery = time.Second
+	// checkTime is what `tokenvend check` waits. No request waits with it, and a first TLS handshake that reads
+	// the system's authorities can take longer than patience.
+	checkTime = 5 * time.Second
 )
 
 // ErrUnavailable is what every command fails with: Redis gave no answer, and the caller goes on without.
@@ -94,7 +97,7 @@ func New(o Options) (*Client, error) {
 	c.probe = c.Script("probe", `return redis.call('SET', KEYS[1], '1', 'PX', 1000)`)
 	c.running.Go(func() {
 		for range strikes {
-			err := c.ask(c.base)
+			err := c.ask(c.base, patience)
 			if err == nil {
 				return
 			}
@@ -179,8 +182,8 @@ func (c *Client) current() redis.UniversalClient {
 }
 
 // ask tries the server, whatever is known of it.
-func (c *Client) ask(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (c *Client) ask(ctx context.Context, atMost time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	err := c.probe.lua.Run(ctx, c.current(), []string{"tokenvend:probe"}).Err()
 	if err == nil {
@@ -212,7 +215,7 @@ func (c *Client) nurse() {
 		case <-c.base.Done():
 			return
 		}
-		err := c.ask(c.base)
+		err := c.ask(c.base, patience)
 		if err == nil {
 			c.log.Info("redis is available again", "after", c.health.recover().Round(time.Millisecond).String())
 			return

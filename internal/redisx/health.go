@@ -81,7 +81,7 @@ func (c *Client) up() bool { return !c.health.ill.Load() && c.health.last.Load()
 
 // Check asks the server once now. The error says what is wrong and how to mend it.
 func (c *Client) Check(ctx context.Context) error {
-	err := c.ask(ctx)
+	err := c.ask(ctx, checkTime)
 	if err == nil {
 		return nil
 	}

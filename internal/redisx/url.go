@@ -18,7 +18,7 @@ const (
 	// A connection for each sender, and as many for those that are being replaced.
 	connections = 2 * senders
 	// A dial goes on behind the request that began it, so that it may take longer than one may wait.
-	dialTime = 500 * time.Millisecond
+	dialTime = 2 * time.Second
 	// Our commands and answers are some hundred bytes; go-redis' own buffers take 64 KiB a connection.
 	bufferSize = 4 << 10
 )

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -21,7 +22,7 @@ func ReadBuild(version, commit string) Build {
 	b := Build{Version: version, Commit: commit, Go: runtime.Version()}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if b.Version == "" && info.Main.Version != "(devel)" {
-			b.Version = info.Main.Version
+			b.Version = strings.TrimPrefix(info.Main.Version, "v") // as a release writes it
 		}
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {

@@ -34,6 +34,8 @@ func TestTheWireToSethealthIsAsAgreedToTheByte(t *testing.T) {
 		_, _ = io.WriteString(w, `{"token":"t"}`)
 	}))
 	defer upstream.Close()
+	version, _, _ := strings.Cut(strings.TrimPrefix(harness.Run(t, nil, "version").Stdout, "tokenvend "), ",")
+	require.NotEmpty(t, version)
 	for name, row := range map[string]struct {
 		env  harness.Env
 		body string
@@ -48,7 +50,7 @@ func TestTheWireToSethealthIsAsAgreedToTheByte(t *testing.T) {
 			answer := s.Ask(harness.Session(t, "alice <a&b@example.com>"), "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Cookie", "a=b")
 			require.Equal(t, 200, answer.Status, answer.Body)
 			wire := <-got
-			assert.Equal(t, seen{"POST", "/token", "application/json; charset=utf-8", "tokenvend/dev", row.body, wire.header}, wire)
+			assert.Equal(t, seen{"POST", "/token", "application/json; charset=utf-8", "tokenvend/" + version, row.body, wire.header}, wire)
 			for _, private := range []string{"Authorization", "Cookie", "Traceparent", "X-Forwarded-For", "Origin"} {
 				assert.Empty(t, wire.header.Get(private), private)
 			}
