@@ -27,6 +27,10 @@ type Token struct {
 	Source Source
 }
 
+// clockNoise is what the two clocks may differ by without one of them having been set: they are read one
+// after the other.
+const clockNoise = 10 * time.Millisecond
+
 // Life is how long the token still lives at now; negative after its end. It means nothing if Expires is
 // zero.
 //
@@ -34,7 +38,11 @@ type Token struct {
 // monotonic clock is not moved by a wall clock set back, and the wall clock does not stand still while
 // the machine is suspended.
 func (t Token) Life(now time.Time) time.Duration {
-	return min(t.Expires.Sub(now), t.Expires.Round(0).Sub(now.Round(0)))
+	wall := t.Expires.Round(0).Sub(now)
+	if monotonic := t.Expires.Sub(now); monotonic < wall-clockNoise {
+		return monotonic
+	}
+	return wall
 }
 
 // Source is where a token came from, as the audit log names it.

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -262,13 +263,31 @@ func TestATokenThatHasEndedIsOfNoUse(t *testing.T) {
 	})
 }
 
-func TestLifeIsTheLesserOfTheTwoClocks(t *testing.T) {
-	now := time.Now()
-	token := sethealth.Token{Expires: now.Add(time.Hour)}
-	assert.Equal(t, time.Hour, token.Life(now))
-	assert.Equal(t, 20*time.Minute, token.Life(now.Add(40*time.Minute)))
-	// Without a monotonic reading, as from Redis, the wall clock alone is asked.
-	assert.Equal(t, time.Hour, sethealth.Token{Expires: now.Round(0).Add(time.Hour)}.Life(now))
+// setClock is t as it would be read after the wall clock was set by d (whole seconds), the monotonic reading
+// unchanged. Nothing in the time package makes such a Time; its first word holds the seconds from bit 30.
+func setClock(t time.Time, d time.Duration) time.Time {
+	*(*uint64)(unsafe.Pointer(&t)) += uint64(int64(d/time.Second) << 30)
+	return t
+}
+
+func TestLifeIsNeverOverstatedByEitherClock(t *testing.T) {
+	minted := time.Now()
+	expires := minted.Add(time.Hour)
+	later := minted.Add(10 * time.Minute)
+	for name, row := range map[string]struct {
+		expires, now time.Time
+		want         time.Duration
+	}{
+		"both clocks agree":                     {expires, later, 50 * time.Minute},
+		"no monotonic reading":                  {expires.Round(0), later, 50 * time.Minute},
+		"the wall clock was set back":           {expires, setClock(later, -30*time.Minute), 50 * time.Minute},
+		"the wall clock was set forward":        {expires, setClock(later, 30*time.Minute), 20 * time.Minute},
+		"the machine was suspended for an hour": {expires, setClock(later, time.Hour), -10 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, row.want, sethealth.Token{Expires: row.expires}.Life(row.now))
+		})
+	}
 }
 
 var retryAfters = map[string]struct {

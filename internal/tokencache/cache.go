@@ -168,7 +168,7 @@ func (c *Cache) keep(user string, token sethealth.Token, now time.Time) {
 	if c.store == nil || token.Expires.IsZero() || token.Account != c.account() {
 		return
 	}
-	left := life(token.Expires, now)
+	left := token.Life(now)
 	if left <= 0 {
 		return
 	}

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
@@ -314,31 +313,4 @@ func TestLookupsAndRefreshesAreCounted(t *testing.T) {
 func TestAWrongOptionIsAnError(t *testing.T) {
 	_, err := tokencache.New(tokencache.Options{})
 	assert.Error(t, err)
-}
-
-// setClock is t as it would be read after the wall clock was set by d (whole seconds), the monotonic reading
-// unchanged. Nothing in the time package makes such a Time; its first word holds the seconds from bit 30.
-func setClock(t time.Time, d time.Duration) time.Time {
-	*(*uint64)(unsafe.Pointer(&t)) += uint64(int64(d/time.Second) << 30)
-	return t
-}
-
-func TestLifeIsNeverOverstatedByEitherClock(t *testing.T) {
-	minted := time.Now()
-	expires := minted.Add(time.Hour)
-	later := minted.Add(10 * time.Minute)
-	for name, row := range map[string]struct {
-		expires, now time.Time
-		want         time.Duration
-	}{
-		"both clocks agree":                     {expires, later, 50 * time.Minute},
-		"no monotonic reading":                  {expires.Round(0), later, 50 * time.Minute},
-		"the wall clock was set back":           {expires, setClock(later, -30*time.Minute), 50 * time.Minute},
-		"the wall clock was set forward":        {expires, setClock(later, 30*time.Minute), 20 * time.Minute},
-		"the machine was suspended for an hour": {expires, setClock(later, time.Hour), -10 * time.Minute},
-	} {
-		t.Run(name, func(t *testing.T) {
-			assert.Equal(t, row.want, tokencache.Life(row.expires, row.now))
-		})
-	}
 }

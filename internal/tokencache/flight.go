@@ -28,7 +28,7 @@ type flight struct {
 // only as good as the flight asked for.
 func (f *flight) satisfies(need time.Duration, now time.Time) bool {
 	return f.err != nil || f.need >= need || f.token.Source != sethealth.Shared ||
-		f.token.Expires.IsZero() || life(f.token.Expires, now) > need
+		f.token.Expires.IsZero() || f.token.Life(now) > need
 }
 
 // fresh waits for a token from the source with more than need left.

@@ -94,7 +94,7 @@ func (s *Shared) Issue(ctx context.Context, user string, minLife time.Duration) 
 	defer cancel()
 	p := s.place(user)
 	held, locked := s.await(whole, p, minLife)
-	if !held.Value.IsZero() && life(held.Expires, time.Now()) > minLife {
+	if !held.Value.IsZero() && held.Life(time.Now()) > minLife {
 		s.shared.Inc()
 		return held, nil
 	}
@@ -103,7 +103,7 @@ func (s *Shared) Issue(ctx context.Context, user string, minLife time.Duration) 
 		s.minted.Inc()
 		return token, nil
 	}
-	if now := time.Now(); !held.Value.IsZero() && usable(life(held.Expires, now)) {
+	if now := time.Now(); !held.Value.IsZero() && usable(held.Life(now)) {
 		s.stale.Inc()
 		return stale(held, now), nil
 	}
@@ -163,7 +163,7 @@ func (s *Shared) mint(ctx context.Context, p *place, locked bool, minLife time.D
 // the lock in any case: a look that timed out may have got it.
 func (s *Shared) publish(p *place, token sethealth.Token, err error) {
 	ctx := context.Background()
-	left := life(token.Expires, time.Now()).Milliseconds()
+	left := token.Life(time.Now()).Milliseconds()
 	if err == nil && !token.Expires.IsZero() && left > 0 && token.Account == p.keys.Account {
 		// Nobody waits here, but the other replicas do for the token. If Redis is ill, all tries fail at
 		// once, and the lock ends by itself.
