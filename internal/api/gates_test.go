@@ -158,6 +158,7 @@ func TestRoutesAnswerWhatTheContractSaysAndNothingElse(t *testing.T) {
 		{"POST", "/healthz", 405, "method_not_allowed"},
 		{"POST", "/client.js", 405, "method_not_allowed"},
 		{"POST", "/", 404, "not_found"},
+		{"PROPFIND", "/nothing", 404, "not_found"},
 		{"POST", "/token/", 404, "not_found"},
 		{"POST", "//token", 404, "not_found"},
 		{"POST", "/Token", 404, "not_found"},
