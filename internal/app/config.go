@@ -103,8 +103,12 @@ func (e ConfigError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// add appends a problem of a variable.
+// add appends a problem of a variable. Each variable is told once: what cannot be read looks missing to the
+// rules that come after.
 func (e *ConfigError) add(variable, format string, args ...any) {
+	if e.names(variable) {
+		return
+	}
 	*e = append(*e, Problem{variable, fmt.Sprintf(format, args...)})
 }
 

@@ -55,10 +55,10 @@ func (c *Config) validateTokens(p *ConfigError) {
 	}
 	if c.TokenCache == "redis" {
 		p.require("REDIS_URL", c.RedisURL, "a redis:// or rediss:// URL, for TOKEN_CACHE=redis")
-		if c.RedisURL.IsSet() {
-			if err := redisx.ValidURL(c.RedisURL.Var.Get()); err != nil {
-				p.add(c.RedisURL.Var.Name(), "%s", err)
-			}
+	}
+	if c.RedisURL.IsSet() && (c.TokenCache == "redis" || p.names("TOKEN_CACHE")) {
+		if err := redisx.ValidURL(c.RedisURL.Var.Get()); err != nil {
+			p.add(c.RedisURL.Var.Name(), "%s", err)
 		}
 	}
 }
