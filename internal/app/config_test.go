@@ -127,6 +127,9 @@ func TestRulesAcrossVariables(t *testing.T) {
 		"an empty item among the audiences": {jwt(map[string]string{"JWT_SECRET": secret, "JWT_AUDIENCE": "me,"}), "JWT_AUDIENCE"},
 		"a proxy that is no CIDR":           {least(map[string]string{"SESSION_CHECK": "proxy", "TRUSTED_PROXIES": "10.0.0.1"}), "TRUSTED_PROXIES"},
 		"two cookies that have no name":     {least(map[string]string{"FORWARD_COOKIES": "a b,c d"}), "FORWARD_COOKIES"},
+		"a rate over a million a second":    {least(map[string]string{"RATE_LIMIT": "1000000/1ms"}), "RATE_LIMIT"},
+		"a least life below none":           {least(map[string]string{"TOKEN_TTL": "0", "TOKEN_MIN_LIFE": "-5s"}), "TOKEN_MIN_LIFE"},
+		"no port":                           {least(map[string]string{"PORT": "0"}), "PORT"},
 		"a collector that is no URL":        {least(map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"}), "OTEL_EXPORTER_OTLP_ENDPOINT"},
 	} {
 		t.Run(name, func(t *testing.T) {
