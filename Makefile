@@ -14,8 +14,10 @@ COUNT    = 6
 build: ## the binary, into bin/
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o $(OUT) ./cmd/tokenvend
 
+# Neither go run nor a shell stands between make and the demo: each would answer Ctrl-C with an error of its own.
 demo: ## emulator, a small backend and tokenvend on this machine; Ctrl-C ends it
-	go run ./cmd/demo
+	go build -o bin/demo ./cmd/demo
+	@bin/demo
 
 test: ## every test, with the race detector; needs Go alone
 	go test -race $(PACKAGES)

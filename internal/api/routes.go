@@ -28,7 +28,11 @@ func (s *server) routes() http.Handler {
 	}
 	r.NotFound(s.handle("unmatched", func(*exchange, *http.Request) error { return errNotFound }))
 	r.MethodNotAllowed(s.handle("unmatched", func(x *exchange, req *http.Request) error {
-		x.Header().Set("Allow", strings.Join(allowed(r, req.URL.Path), ", "))
+		methods := allowed(r, req.URL.Path)
+		if len(methods) == 0 { // chi comes here with every method it has no name for, whatever the path
+			return errNotFound
+		}
+		x.Header().Set("Allow", strings.Join(methods, ", "))
 		return errMethodNotAllowed
 	}))
 	return r

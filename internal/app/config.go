@@ -71,7 +71,7 @@ type Config struct {
 	TrustedProxies  Prefixes `envconfig:"TRUSTED_PROXIES" desc:"CIDRs of proxies whose X-Forwarded-For is believed, and whose user by the proxy check; required by proxy"`
 
 	ListenAddr      string        `envconfig:"LISTEN_ADDR" shown:":8080" desc:"where to listen; PORT is honoured where this is not set"`
-	Port            int           `envconfig:"PORT" desc:"the port to listen on, as some platforms set it"`
+	Port            Port          `envconfig:"PORT" desc:"the port to listen on, as some platforms set it"`
 	AdminAddr       string        `envconfig:"ADMIN_ADDR" default:"127.0.0.1:8081" desc:"metrics and detailed health; off for none"`
 	BasePath        string        `envconfig:"BASE_PATH" desc:"prefix of all routes, such as /auth"`
 	TLSCertFile     string        `envconfig:"TLS_CERT_FILE" desc:"PEM certificate chain, to serve TLS; a renewed pair is taken up without a restart"`
@@ -103,8 +103,12 @@ func (e ConfigError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// add appends a problem of a variable.
+// add appends a problem of a variable. Each variable is told once: what cannot be read looks missing to the
+// rules that come after.
 func (e *ConfigError) add(variable, format string, args ...any) {
+	if e.names(variable) {
+		return
+	}
 	*e = append(*e, Problem{variable, fmt.Sprintf(format, args...)})
 }
 

@@ -121,6 +121,15 @@ func TestRulesAcrossVariables(t *testing.T) {
 		"a TLS pair that is none":           {least(map[string]string{"TLS_KEY_FILE": "/k", "TLS_CERT_FILE": "/c"}), "TLS_CERT_FILE"},
 		"a base path with a trailing slash": {least(map[string]string{"BASE_PATH": "/x/"}), "BASE_PATH"},
 		"a base path of a slash":            {least(map[string]string{"BASE_PATH": "/"}), "BASE_PATH"},
+		"an empty item among the checks":    {least(map[string]string{"SESSION_CHECK": "forward,"}), "SESSION_CHECK"},
+		"two checks that there are not":     {least(map[string]string{"SESSION_CHECK": "forward,cookie,saml"}), "SESSION_CHECK"},
+		"an empty item among the origins":   {least(map[string]string{"CORS_ALLOWED_ORIGINS": "https://a.example.com,"}), "CORS_ALLOWED_ORIGINS"},
+		"an empty item among the audiences": {jwt(map[string]string{"JWT_SECRET": secret, "JWT_AUDIENCE": "me,"}), "JWT_AUDIENCE"},
+		"a proxy that is no CIDR":           {least(map[string]string{"SESSION_CHECK": "proxy", "TRUSTED_PROXIES": "10.0.0.1"}), "TRUSTED_PROXIES"},
+		"two cookies that have no name":     {least(map[string]string{"FORWARD_COOKIES": "a b,c d"}), "FORWARD_COOKIES"},
+		"a rate over a million a second":    {least(map[string]string{"RATE_LIMIT": "1000000/1ms"}), "RATE_LIMIT"},
+		"a least life below none":           {least(map[string]string{"TOKEN_TTL": "0", "TOKEN_MIN_LIFE": "-5s"}), "TOKEN_MIN_LIFE"},
+		"no port":                           {least(map[string]string{"PORT": "0"}), "PORT"},
 		"a collector that is no URL":        {least(map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"}), "OTEL_EXPORTER_OTLP_ENDPOINT"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -130,6 +139,29 @@ func TestRulesAcrossVariables(t *testing.T) {
 			assert.Equal(t, row.variable, problems[0].Variable)
 		})
 	}
+}
+
+func TestWhatIsSetIsHeldToItsRulesWhileNobodyKnowsWhichChecksAreMeant(t *testing.T) {
+	wrong := map[string]string{
+		"JWT_SECRET": "short", "JWT_COOKIE": "a b", "FORWARD_URL": "backend:3000", "INTROSPECTION_URL": "http://idp.example.com",
+		"PROXY_USER_HEADER": "X User", "TOKEN_CACHE": "disk", "REDIS_URL": "http://redis",
+	}
+	for _, checks := range []string{"", "jwt,", "saml"} {
+		environment(t, least(wrong))
+		t.Setenv("SESSION_CHECK", checks)
+		_, problems := app.LoadConfig()
+		named := []string{}
+		for _, p := range problems {
+			named = append(named, p.Variable)
+		}
+		assert.ElementsMatch(t, []string{
+			"SESSION_CHECK", "JWT_SECRET", "JWT_COOKIE", "FORWARD_URL", "INTROSPECTION_URL",
+			"PROXY_USER_HEADER", "TOKEN_CACHE", "REDIS_URL",
+		}, named, checks)
+	}
+	environment(t, least(map[string]string{"JWT_SECRET": "short", "REDIS_URL": "http://redis"}))
+	_, problems := app.LoadConfig()
+	assert.Empty(t, problems, "what is not used may be another program's")
 }
 
 func TestAFileTwinHoldsTheValueAndBothAreTooMany(t *testing.T) {

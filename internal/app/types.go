@@ -97,7 +97,23 @@ func (r *Rate) Decode(value string) error {
 	if err != nil || duration < time.Millisecond || duration > 24*time.Hour {
 		return errors.New("no duration")
 	}
+	if duration/time.Duration(count) < time.Microsecond { // in which the limiter counts
+		return errors.New("too fast")
+	}
 	r.N, r.Per = count, duration
+	return nil
+}
+
+// Port is a TCP port; the zero Port is none.
+type Port uint16
+
+// Decode implements envconfig.Decoder.
+func (p *Port) Decode(value string) error {
+	n, err := strconv.ParseUint(value, 10, 16)
+	if err != nil || n == 0 {
+		return errors.New("no port")
+	}
+	*p = Port(n)
 	return nil
 }
 
@@ -125,6 +141,7 @@ var mustBe = map[string]string{
 	"app.List":      "must be a comma-separated list without empty items",
 	"app.Prefixes":  "must be a comma-separated list of CIDRs such as 10.0.0.0/8",
 	"app.Claims":    "must be a comma-separated list of name=value pairs",
-	"app.Rate":      "must be N/duration such as 60/1m, or off",
+	"app.Rate":      "must be N/duration such as 60/1m, at most a million a second, or off",
+	"app.Port":      "must be a port, from 1 to 65535",
 	"app.Switch":    "must be on or off",
 }

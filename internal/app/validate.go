@@ -43,9 +43,10 @@ func (c *Config) validateTokens(p *ConfigError) {
 	if c.TokenTTL != 0 {
 		p.between("TOKEN_TTL", c.TokenTTL, time.Second, 24*time.Hour)
 	}
-	if c.TokenMinLife == 0 {
+	switch {
+	case c.TokenMinLife == 0:
 		c.TokenMinLife = c.TokenTTL / 4
-	} else if c.TokenTTL != 0 && (c.TokenMinLife < 0 || c.TokenMinLife >= c.TokenTTL) {
+	case c.TokenMinLife < 0, c.TokenTTL != 0 && c.TokenMinLife >= c.TokenTTL:
 		p.add("TOKEN_MIN_LIFE", "must be positive and below TOKEN_TTL")
 	}
 	p.oneOf("TOKEN_USER_ID", c.TokenUserID, "subject", "hashed", "none")
@@ -55,10 +56,10 @@ func (c *Config) validateTokens(p *ConfigError) {
 	}
 	if c.TokenCache == "redis" {
 		p.require("REDIS_URL", c.RedisURL, "a redis:// or rediss:// URL, for TOKEN_CACHE=redis")
-		if c.RedisURL.IsSet() {
-			if err := redisx.ValidURL(c.RedisURL.Var.Get()); err != nil {
-				p.add(c.RedisURL.Var.Name(), "%s", err)
-			}
+	}
+	if c.RedisURL.IsSet() && (c.TokenCache == "redis" || p.names("TOKEN_CACHE")) {
+		if err := redisx.ValidURL(c.RedisURL.Var.Get()); err != nil {
+			p.add(c.RedisURL.Var.Name(), "%s", err)
 		}
 	}
 }
@@ -80,12 +81,8 @@ func (c *Config) validateBrowsers(p *ConfigError) {
 var basePath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
 
 func (c *Config) validateListeners(p *ConfigError) {
-	if c.Port != 0 && (c.Port < 1 || c.Port > 65535) {
-		p.add("PORT", "must be a port, from 1 to 65535")
-		c.Port = 0
-	}
 	if c.ListenAddr == "" {
-		c.ListenAddr = ":" + strconv.Itoa(cmp.Or(c.Port, 8080))
+		c.ListenAddr = ":" + strconv.Itoa(int(cmp.Or(c.Port, 8080)))
 	}
 	p.address("LISTEN_ADDR", c.ListenAddr)
 	if c.AdminAddr != "off" {

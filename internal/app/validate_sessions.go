@@ -1,6 +1,7 @@
 package app
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -11,29 +12,48 @@ import (
 )
 
 func (c *Config) validateSessions(p *ConfigError) {
+	checks := []struct {
+		name     string
+		validate func(*ConfigError)
+	}{
+		{"jwt", c.validateJWT},
+		{"forward", c.validateForward},
+		{"introspection", c.validateIntrospection},
+		{"proxy", c.validateProxy},
+	}
 	if len(c.SessionCheck) == 0 {
 		p.missing("SESSION_CHECK", "one or more of jwt, forward, introspection, proxy; without a session check there is no service")
 	}
-	for i, check := range c.SessionCheck {
-		if slices.Contains(c.SessionCheck[:i], check) {
-			p.add("SESSION_CHECK", "names a check twice")
-			continue
-		}
-		switch check {
-		case "jwt":
-			c.validateJWT(p)
-		case "forward":
-			c.validateForward(p)
-		case "introspection":
-			c.validateIntrospection(p)
-		case "proxy":
-			p.headerName("PROXY_USER_HEADER", c.ProxyUserHeader)
-			if len(c.TrustedProxies) == 0 {
-				p.missing("TRUSTED_PROXIES", "the CIDRs of the proxies that the proxy check believes")
-			}
-		default:
+	for i, name := range c.SessionCheck {
+		switch {
+		case !slices.Contains([]string{"jwt", "forward", "introspection", "proxy"}, name):
 			p.add("SESSION_CHECK", "must be one or more of jwt, forward, introspection, proxy")
+		case slices.Contains(c.SessionCheck[:i], name):
+			p.add("SESSION_CHECK", "names a check twice")
 		}
+	}
+	for _, check := range checks {
+		switch {
+		case slices.Contains(c.SessionCheck, check.name):
+			check.validate(p)
+		case p.names("SESSION_CHECK"):
+			// It may be meant. What is set for it is told now and not at the next start; what is not set
+			// may not be needed.
+			var found ConfigError
+			check.validate(&found)
+			for _, problem := range found {
+				if os.Getenv(problem.Variable) != "" {
+					p.add(problem.Variable, "%s", problem.Must)
+				}
+			}
+		}
+	}
+}
+
+func (c *Config) validateProxy(p *ConfigError) {
+	p.headerName("PROXY_USER_HEADER", c.ProxyUserHeader)
+	if len(c.TrustedProxies) == 0 {
+		p.missing("TRUSTED_PROXIES", "the CIDRs of the proxies that the proxy check believes")
 	}
 }
 
