@@ -98,6 +98,8 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		{name: "a body where a header is due", status: 200, body: `{"user":"alice"}`, want: auth.ErrUnavailable},
 		{name: "a header where a field is due", field: "user", status: 200, body: `{}`, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
 		{name: "a field in an empty body", field: "user", status: 204, want: auth.ErrUnavailable},
+		{name: "a field that is no UTF-8", field: "user", status: 200, body: "{\"user\":\"J\xfcrgen\"}", want: auth.ErrUnavailable},
+		{name: "half a character in the field", field: "user", status: 200, body: `{"user":"a\ud83d"}`, want: auth.ErrUnavailable},
 		{name: "a number in the field", field: "user.id", status: 200, body: `{"user":{"id":42}}`, want: auth.ErrUnavailable},
 		{name: "null in the field", field: "user.id", status: 200, body: `{"user":{"id":null}}`, want: auth.ErrUnavailable},
 		{name: "an object in the field", field: "user", status: 200, body: `{"user":{"id":"u"}}`, want: auth.ErrUnavailable},
