@@ -43,10 +43,11 @@ var (
 const maxSubject = 256
 
 // ValidSubject reports whether s may name a user: not blank, at most 256 bytes, valid UTF-8 without
-// control characters.
+// control characters. U+FFFD is what decoders put in place of what they cannot read, so that several
+// users would become one; it names nobody. Broken UTF-8 reads as that rune too.
 func ValidSubject(s string) bool {
-	return len(s) <= maxSubject && strings.TrimSpace(s) != "" && utf8.ValidString(s) &&
-		strings.IndexFunc(s, unicode.IsControl) < 0
+	return len(s) <= maxSubject && strings.TrimSpace(s) != "" &&
+		strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }) < 0
 }
 
 // HasBearer reports whether the request carries an Authorization of the Bearer scheme (RFC 6750).

@@ -98,6 +98,8 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		{name: "a body where a header is due", status: 200, body: `{"user":"alice"}`, want: auth.ErrUnavailable},
 		{name: "a header where a field is due", field: "user", status: 200, body: `{}`, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
 		{name: "a field in an empty body", field: "user", status: 204, want: auth.ErrUnavailable},
+		{name: "a field that is no UTF-8", field: "user", status: 200, body: "{\"user\":\"J\xfcrgen\"}", want: auth.ErrUnavailable},
+		{name: "half a character in the field", field: "user", status: 200, body: `{"user":"a\ud83d"}`, want: auth.ErrUnavailable},
 		{name: "a number in the field", field: "user.id", status: 200, body: `{"user":{"id":42}}`, want: auth.ErrUnavailable},
 		{name: "null in the field", field: "user.id", status: 200, body: `{"user":{"id":null}}`, want: auth.ErrUnavailable},
 		{name: "an object in the field", field: "user", status: 200, body: `{"user":{"id":"u"}}`, want: auth.ErrUnavailable},
@@ -280,6 +282,13 @@ func TestForwardOverARealConnection(t *testing.T) {
 		_, _ = io.WriteString(conn, "canary-of-the-backend 999\r\n\r\n")
 		_ = conn.Close()
 	})
+	backend.HandleFunc("/switch", func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, _ := w.(http.Hijacker).Hijack()
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: canary\r\n\r\n")
+		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		_, _ = io.Copy(io.Discard, conn)
+	})
 	server := httptest.NewServer(backend)
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(hung) })
@@ -298,12 +307,15 @@ func TestForwardOverARealConnection(t *testing.T) {
 		{"an answer without end", server.URL + "/endless", auth.ErrUnavailable, "too large"},
 		{"a header without bounds", server.URL + "/hugeheader", auth.ErrUnavailable, "no valid HTTP answer"},
 		{"an answer that is no HTTP", server.URL + "/noise", auth.ErrUnavailable, "no valid HTTP answer"},
+		{"another protocol, and then silence", server.URL + "/switch", auth.ErrUnavailable, "status 101"},
 		{"nobody there", gone.URL, auth.ErrUnavailable, "connection refused"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := newForward(t, func(o *auth.ForwardOptions) { o.URL, o.Transport, o.Timeout = test.url, nil, 200*time.Millisecond })
+			start := time.Now()
 			_, err := f.Authenticate(request("Cookie", "session=canary-of-the-caller"))
 			require.ErrorIs(t, err, test.want)
+			assert.Less(t, time.Since(start), 4*time.Second)
 			if err != nil {
 				assert.Contains(t, err.Error(), test.says)
 				assert.NotContains(t, err.Error(), "canary")

@@ -160,6 +160,8 @@ func malformedTokens() []attempt {
 		{name: "a payload that is null", token: rsRaw(header, `null`)},
 		{name: "a payload with more after it", token: rsRaw(header, string(must(json.Marshal(good())))+`{"sub":"root"}`)},
 		{name: "a payload that breaks off", token: rsRaw(header, strings.TrimSuffix(string(must(json.Marshal(good()))), "}"))},
+		{name: "a header that is not UTF-8", token: rsRaw("{\"alg\":\"RS256\",\"x\":\"\xfc\"}", string(must(json.Marshal(good()))))},
+		{name: "a payload that is not UTF-8", token: rsRaw(header, goodWith("\"name\":\"J\xfcrgen\""))},
 		{name: "a payload with a comment", token: rsRaw(header, string(must(json.Marshal(good())))+`//`)},
 		{name: "a deep payload", token: rsRaw(header, goodWith(`"deep":`+strings.Repeat("[", 11000)))},
 		{name: "a header of 100 items", token: rs(claims{"x": make([]int, 100)}, good())},
@@ -286,7 +288,7 @@ func hostileClaims() []attempt {
 	for _, exp := range []string{`"` + later + `"`, "0", "-1", "-" + later, "null", "true", "[]", "{}", `""`, "[" + later + "]", "1e400", "1e300", "9223372036854775808", "9223372036854775807", "-1e300", "NaN", "0x7fffffff", "1_000_000_000_000", "+" + later, "1.9"} {
 		list = append(list, attempt{name: "exp " + exp, token: rsRaw(header, raw(exp, me, us))})
 	}
-	for _, sub := range []string{"null", "7", "true", "[]", `["alice"]`, `{"id":"alice"}`, `""`, `"   "`, `"\u00a0\u2003"`, `"a\u0000b"`, `"a\nb"`, `"a\u007fb"`, `"a\u0085b"`, `"` + strings.Repeat("a", 257) + `"`} {
+	for _, sub := range []string{"null", "7", "true", "[]", `["alice"]`, `{"id":"alice"}`, `""`, `"   "`, `"\u00a0\u2003"`, `"a\u0000b"`, `"a\nb"`, `"a\u007fb"`, `"a\u0085b"`, "\"J\xfcrgen\"", `"a\ud800"`, `"\udc00a"`, `"a\ufffd"`, `"` + strings.Repeat("a", 257) + `"`} {
 		list = append(list, attempt{name: fmt.Sprintf("sub %.20s", sub), token: rsRaw(header, raw(later, sub, us))})
 	}
 	for _, aud := range []string{`""`, "[]", "null", "7", "{}", "[7]", `[["` + audience + `"]]`, `[null]`, `"other"`, `"tokenvend "`, `"Tokenvend"`, `"tokenvend,other"`, `["tokenvend",7]`, `{"tokenvend":true}`} {

@@ -70,6 +70,8 @@ func TestIntrospectionReadsTheAnswer(t *testing.T) {
 		{name: "wrong audience and scope is 401", body: `{"active":true,"sub":"alice","aud":"x","scope":""}`, scope: "a", aud: "y", want: auth.ErrUnauthenticated},
 
 		{name: "no active", body: `{"sub":"alice"}`, want: auth.ErrUnavailable},
+		{name: "a user that is no UTF-8", body: "{\"active\":true,\"sub\":\"J\xfcrgen\"}", want: auth.ErrUnavailable},
+		{name: "half a character in the user", body: `{"active":true,"sub":"a\ud83d"}`, want: auth.ErrUnavailable},
 		{name: "active as text", body: `{"active":"true","sub":"alice"}`, want: auth.ErrUnavailable},
 		{name: "active as a number", body: `{"active":1,"sub":"alice"}`, want: auth.ErrUnavailable},
 		{name: "active as null", body: `{"active":null,"sub":"alice"}`, want: auth.ErrUnavailable},

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json"
@@ -92,7 +93,7 @@ func (j *JWT) readClaims(t *token, now time.Time) error {
 // decodeBounded decodes one part, and refuses it if it holds more than that many items.
 func decodeBounded(part string, maxItems int) ([]byte, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(part)
-	if err != nil {
+	if err != nil || !utf8.Valid(raw) { // RFC 7515, section 5.2, and RFC 7519, section 7.2
 		return nil, unauthenticated("malformed header or claims")
 	}
 	for _, c := range raw {

@@ -95,9 +95,11 @@ func (m *mint) call(ctx context.Context, start time.Time) (Token, int, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		stop := time.AfterFunc(drainTime, cancel)
-		defer stop.Stop()
-		_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
+		if resp.StatusCode >= http.StatusOK { // after a 101 the body is the bare connection, which no deadline ends
+			stop := time.AfterFunc(drainTime, cancel)
+			defer stop.Stop()
+			_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
+		}
 		return Token{}, resp.StatusCode, refusal(resp)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
