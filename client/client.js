@@ -9,7 +9,6 @@
 const REQUEST_TIMEOUT = 15e3;
 const LOCK_PATIENCE = 5e3; // a frozen tab may hold the lock: after this each tab works alone
 const ANSWER_PATIENCE = 50; // other tabs answer within a few ms, or are not there
-const ANONYMOUS_SHARE = 5e3; // without `user`, a new tab is only given a token this young
 const LONGEST_NAP = 15e3; // timers stand still while a laptop sleeps: look at the clocks this often
 const LONGEST_BACKOFF = 60e3;
 
@@ -111,12 +110,15 @@ export function keepSignedIn(options) {
     } else if (message.token) {
       // The message may have waited for a frozen tab to wake.
       const late = Math.max(Date.now() - message.at, 0);
+      const born = clock() - message.age - late;
       const end = clock() + message.left - late;
       if (end < clock() || held?.end + 1e3 > end) return;
-      adopt(message.token, clock() - message.age - late, end, true);
+      // Before this page was here, its cookie may have been somebody else's.
+      if (!user && born < 0) return;
+      adopt(message.token, born, end, true);
       tabs.interrupt();
       schedule();
-    } else if (user || clock() - held?.born < ANONYMOUS_SHARE) {
+    } else if (user) {
       share();
     }
   };
