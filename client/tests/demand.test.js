@@ -70,6 +70,17 @@ inWorld('a minLife that the server does not give is refused, and the shorter tok
   assert.equal(await page.source.token(), 'token-2');
 });
 
+inWorld('a minLife is had if the answer gave it: the way from the server takes time too', async (world) => {
+  world.life = 600;
+  const page = await start(world);
+  world.serve = (request) => new Promise((resolve) => setTimeout(() => {
+    resolve(answer({ token: 'long', expires_in: JSON.parse(request.body).min_life })); // rounded down
+  }, 900));
+  assert.equal(await during(world, page.source.token({ minLife: 3599 })), 'long');
+  assert.equal(await during(world, page.source.token({ minLife: 3590 })), 'long');
+  assert.equal(world.requests.length, 2, 'the second is from memory');
+});
+
 inWorld('a minLife that the server calls wrong fails that call alone', async (world) => {
   const page = await start(world);
   const serve = world.serve;
