@@ -34,7 +34,7 @@ export class TokenError extends Error {
 export function keepSignedIn(options) {
   const { onToken, user, headers, onSignedOut, signal } = options;
   const { onError = (error) => console.warn(String(error)) } = options;
-  if (typeof onToken !== 'function') throw new TypeError('keepSignedIn: onToken must be a function');
+  if (!options.url || typeof onToken !== 'function') throw new TypeError('keepSignedIn: no url or onToken');
   const url = new URL(options.url, globalThis.document?.baseURI).href;
 
   const clock = newClock();

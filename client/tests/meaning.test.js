@@ -30,6 +30,7 @@ inWorld('a relative url is the page\'s own origin', async (world) => {
 
 inWorld('wrong options are said at once', async () => {
   assert.throws(() => keepSignedIn({ url: '/token' }), /onToken/);
+  assert.throws(() => keepSignedIn({ onToken() {} }), { name: 'TypeError', message: /url/ });
   assert.throws(() => keepSignedIn({ url: 'http://[', onToken() {} }), /Invalid URL/);
 });
 
