@@ -242,16 +242,14 @@ const failWith = (code) => (cause) => {
 const fetchToken = (options) => new Promise((resolve, reject) => {
   const controller = new AbortController();
   const { signal } = controller;
-  const stop = () => {
-    controller.abort();
-    reject(new TokenError('timeout'));
-  };
-  const limit = setTimeout(stop, REQUEST_TIMEOUT);
-  options.ending.addEventListener('abort', stop, { signal });
-  request(options, signal).then(resolve, reject).finally(() => {
+  const finish = () => {
     clearTimeout(limit);
     controller.abort();
-  });
+    reject(new TokenError('timeout')); // unless it has settled
+  };
+  const limit = setTimeout(finish, REQUEST_TIMEOUT);
+  options.ending.addEventListener('abort', finish, { signal });
+  request(options, signal).then(resolve, reject).finally(finish);
 });
 
 // Resolves to [token, born, end]: life counts from before the request, so it is never overrated.

@@ -168,6 +168,13 @@ inWorld('an answer that comes after stop() reaches nobody', async (world) => {
   assert.deepEqual(page.tokens, []);
 });
 
+inWorld('stop() while headers() hangs leaves no timer', async (world) => {
+  const page = await start(world, { headers: () => new Promise(() => {}) });
+  page.source.stop();
+  await world.pass(0.1);
+  assert.equal(world.timers.size, 0);
+});
+
 inWorld('stop() before anything happened costs no request, as when React mounts twice', async (world) => {
   const page = open(keepSignedIn);
   page.source.stop();
