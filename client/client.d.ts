@@ -104,7 +104,7 @@ export class TokenError extends Error {
   status?: number;
   /** The server's `request_id`, under which its log tells more. */
   requestId?: string;
-  /** Seconds that the server asked to wait. */
+  /** Seconds that the server asked to wait. After an hour the module tries again all the same. */
   retryAfter?: number;
 }
 
