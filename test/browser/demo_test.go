@@ -207,8 +207,10 @@ func TestTheDemoThroughTroubleAndInTwoTabs(t *testing.T) {
 	p.until("a token, late", hasToken)
 	p.until("its time is shown", `[...document.querySelectorAll('#log li')].some((li) => / 2\d\d\d ms/.test(li.textContent))`)
 	p.click("[data-fault=ok]")
+	p.click("#longer")
+	p.untilLog("have a token that lives for at least")
 
-	second := openIn(t, profile, d.page)
+	second := openIn(t, profile, eval[string](p, "document.getElementById('second').href"))
 	second.until("the same token", hasToken)
 	second.untilLog("another tab fetched it")
 	assert.Equal(t, p.text("masked"), second.text("masked"))
