@@ -40,8 +40,8 @@ export interface KeepSignedInOptions {
   onToken: (token: string, info: TokenInfo) => unknown;
   /**
    * Who is signed in: any string that differs from user to user. With it, a tab that opens later is given
-   * the living token by the others, and tabs whose user has changed are signed out. Without it, cookie
-   * sessions share only tokens fetched just then, and bearer sessions share nothing.
+   * the living token by the others, and tabs whose user has changed are signed out. Without it, tabs
+   * of a cookie session share only tokens fetched while both are open, and bearer sessions share nothing.
    */
   user?: string;
   /** Headers for each request, asked for anew each time: `async () => ({ Authorization: … })` for a bearer session. */
@@ -104,7 +104,7 @@ export class TokenError extends Error {
   status?: number;
   /** The server's `request_id`, under which its log tells more. */
   requestId?: string;
-  /** Seconds that the server asked to wait. */
+  /** Seconds that the server asked to wait. After an hour the module tries again all the same. */
   retryAfter?: number;
 }
 

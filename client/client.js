@@ -9,9 +9,9 @@
 const REQUEST_TIMEOUT = 15e3;
 const LOCK_PATIENCE = 5e3; // a frozen tab may hold the lock: after this each tab works alone
 const ANSWER_PATIENCE = 50; // other tabs answer within a few ms, or are not there
-const ANONYMOUS_SHARE = 5e3; // without `user`, a new tab is only given a token this young
 const LONGEST_NAP = 15e3; // timers stand still while a laptop sleeps: look at the clocks this often
 const LONGEST_BACKOFF = 60e3;
+const LONGEST_WAIT = 36e5; // no answer, however wrong, keeps a page away for good
 
 /** Why there is no token: `code` is the server's, or one of this module's own. It never holds a token. */
 export class TokenError extends Error {
@@ -35,7 +35,7 @@ export class TokenError extends Error {
 export function keepSignedIn(options) {
   const { onToken, user, headers, onSignedOut, signal } = options;
   const { onError = (error) => console.warn(String(error)) } = options;
-  if (typeof onToken !== 'function') throw new TypeError('keepSignedIn: onToken must be a function');
+  if (!options.url || typeof onToken !== 'function') throw new TypeError('keepSignedIn: no url or onToken');
   const url = new URL(options.url, globalThis.document?.baseURI).href;
 
   const clock = newClock();
@@ -53,7 +53,7 @@ export function keepSignedIn(options) {
   const settled = () => Promise.race([delivered, over]);
   const over = new Promise((resolve) => ending.signal.addEventListener('abort', resolve));
 
-  const lives = (minLife) => held && held.end - clock() > minLife * 1e3 && !(minLife && held.end === Infinity);
+  const lives = (minLife, at = clock()) => held?.end - at > minLife * 1e3 && !(minLife && held.end === Infinity);
 
   const end = (status, error, tellTabs) => {
     if (ended) return;
@@ -111,12 +111,14 @@ export function keepSignedIn(options) {
     } else if (message.token) {
       // The message may have waited for a frozen tab to wake.
       const late = Math.max(Date.now() - message.at, 0);
+      const born = clock() - message.age - late;
       const end = clock() + message.left - late;
-      if (end < clock() || held?.end + 1e3 > end) return;
-      adopt(message.token, clock() - message.age - late, end, true);
+      // Before this page was here, its cookie may have been somebody else's.
+      if (end < clock() || held?.end + 1e3 > end || (!user && born < 0)) return;
+      adopt(message.token, born, end, true);
       tabs.interrupt();
       schedule();
-    } else if (user || clock() - held?.born < ANONYMOUS_SHARE) {
+    } else if (user) {
       share();
     }
   };
@@ -126,12 +128,12 @@ export function keepSignedIn(options) {
     if (ended) throw endError;
     if (status === 401) {
       signedOut(error, !headers);
-    } else if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
+    } else if (/^4(?!08|29)/.test(status)) {
       if (status === 400 && minLife) throw error; // only this caller asked too much
       end('failed', error);
       call(onError, error);
     } else {
-      next = clock() + retryAfter * 1e3 + Math.random() * Math.min(1e3 * 2 ** ++failures, LONGEST_BACKOFF);
+      next = clock() + Math.min(retryAfter * 1e3, LONGEST_WAIT) + Math.random() * Math.min(1e3 * 2 ** ++failures, LONGEST_BACKOFF);
       const told = lastError?.code === code;
       lastError = error;
       if (!told) call(onError, error);
@@ -171,7 +173,8 @@ export function keepSignedIn(options) {
       await settled();
     }
     if (ended) throw endError;
-    if (!lives(minLife)) throw new TokenError('life_too_short');
+    // The server counts whole seconds, and up to its answer.
+    if (!lives(0) || !lives(minLife, held.born - 1)) throw new TokenError('life_too_short');
     return held.token;
   };
 
@@ -237,16 +240,14 @@ const failWith = (code) => (cause) => {
 const fetchToken = (options) => new Promise((resolve, reject) => {
   const controller = new AbortController();
   const { signal } = controller;
-  const stop = () => {
-    controller.abort();
-    reject(new TokenError('timeout'));
-  };
-  const limit = setTimeout(stop, REQUEST_TIMEOUT);
-  options.ending.addEventListener('abort', stop, { signal });
-  request(options, signal).then(resolve, reject).finally(() => {
+  const finish = () => {
     clearTimeout(limit);
     controller.abort();
-  });
+    reject(new TokenError('timeout')); // unless it has settled
+  };
+  const limit = setTimeout(finish, REQUEST_TIMEOUT);
+  options.ending.addEventListener('abort', finish, { signal });
+  request(options, signal).then(resolve, reject).finally(finish);
 });
 
 // Resolves to [token, born, end]: life counts from before the request, so it is never overrated.
@@ -261,7 +262,7 @@ const request = async ({ url, headers, credentials, minLife, clock }, signal) =>
   const born = clock();
   const response = await fetch(url, init).catch(failWith('network'));
   // A parser's message may quote the body, token and all, so it is nobody's cause.
-  const body = (await response.json().catch(() => {})) ?? {};
+  const body = await response.json().catch(() => {}) ?? {};
   if (!response.ok) throw refusal(response, body);
   const { token, expires_in: life = Infinity } = body;
   if (typeof token !== 'string' || !token || !(life > 0)) {
@@ -271,7 +272,8 @@ const request = async ({ url, headers, credentials, minLife, clock }, signal) =>
 };
 
 const refusal = ({ status, headers }, { code, request_id: requestId }) => {
-  const retryAfter = Number(headers.get('Retry-After') || NaN);
+  const wait = headers.get('Retry-After');
+  const retryAfter = wait > '' && wait >= 0 ? +wait : (Date.parse(wait) - Date.now()) / 1e3;
   return new TokenError(typeof code === 'string' && /^\w{1,64}$/.test(code) ? code : `http_${status}`, {
     status,
     requestId: requestId ?? headers.get('X-Request-Id') ?? undefined,

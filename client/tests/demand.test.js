@@ -70,6 +70,17 @@ inWorld('a minLife that the server does not give is refused, and the shorter tok
   assert.equal(await page.source.token(), 'token-2');
 });
 
+inWorld('a minLife is had if the answer gave it: the way from the server takes time too', async (world) => {
+  world.life = 600;
+  const page = await start(world);
+  world.serve = (request) => new Promise((resolve) => setTimeout(() => {
+    resolve(answer({ token: 'long', expires_in: JSON.parse(request.body).min_life })); // rounded down
+  }, 900));
+  assert.equal(await during(world, page.source.token({ minLife: 3599 })), 'long');
+  assert.equal(await during(world, page.source.token({ minLife: 3590 })), 'long');
+  assert.equal(world.requests.length, 2, 'the second is from memory');
+});
+
 inWorld('a minLife that the server calls wrong fails that call alone', async (world) => {
   const page = await start(world);
   const serve = world.serve;
@@ -155,6 +166,13 @@ inWorld('an answer that comes after stop() reaches nobody', async (world) => {
   reply(answer({ token: 'late', expires_in: 60 }));
   await world.pass(1);
   assert.deepEqual(page.tokens, []);
+});
+
+inWorld('stop() while headers() hangs leaves no timer', async (world) => {
+  const page = await start(world, { headers: () => new Promise(() => {}) });
+  page.source.stop();
+  await world.pass(0.1);
+  assert.equal(world.timers.size, 0);
 });
 
 inWorld('stop() before anything happened costs no request, as when React mounts twice', async (world) => {

@@ -30,6 +30,7 @@ inWorld('a relative url is the page\'s own origin', async (world) => {
 
 inWorld('wrong options are said at once', async () => {
   assert.throws(() => keepSignedIn({ url: '/token' }), /onToken/);
+  assert.throws(() => keepSignedIn({ onToken() {} }), { name: 'TypeError', message: /url/ });
   assert.throws(() => keepSignedIn({ url: 'http://[', onToken() {} }), /Invalid URL/);
 });
 
@@ -156,13 +157,38 @@ inWorld('Retry-After is honoured by the timer, token() and refresh()', async (wo
   assert.equal(world.requests.length, 2);
 });
 
-inWorld('a Retry-After that is no number of seconds is none', async (world) => {
-  world.serve = async () => problem(503, 'overloaded', { 'Retry-After': 'Wed, 21 Oct 2026 07:28:00 GMT' });
+inWorld('a Retry-After may be a date, as proxies send it', async (world) => {
+  world.serve = async () => problem(503, 'overloaded', { 'Retry-After': 'Mon, 23 Nov 2026 12:00:30 GMT' });
   const page = await start(world);
-  assert.equal(page.errors[0].retryAfter, undefined);
-  await world.pass(5);
-  assert.ok(world.requests.length > 1);
+  assert.ok(Math.abs(page.errors[0].retryAfter - 30) < 0.2, `${page.errors[0].retryAfter}`);
+  await world.pass(29);
+  assert.equal(world.requests.length, 1);
+  await world.pass(2.5);
+  assert.equal(world.requests.length, 2);
 });
+
+for (const value of ['Wed, 21 Oct 2026 07:28:00 GMT', 'soon', '-30', '']) {
+  inWorld(`a Retry-After of '${value}' is none`, async (world) => {
+    world.serve = async () => problem(503, 'overloaded', { 'Retry-After': value });
+    const page = await start(world);
+    assert.equal(page.errors[0].retryAfter, undefined);
+    await world.pass(5);
+    assert.ok(world.requests.length > 1);
+  });
+}
+
+for (const value of ['99999999999', 'Infinity', 'Fri, 23 Nov 2096 12:00:00 GMT']) {
+  inWorld(`a Retry-After of '${value}' is an hour`, async (world) => {
+    const { serve } = world;
+    world.serve = async () => problem(503, 'overloaded', { 'Retry-After': value });
+    const page = await start(world);
+    world.serve = serve;
+    await world.pass(3590);
+    assert.equal(world.requests.length, 1);
+    await world.pass(20);
+    assert.deepEqual(page.tokens, ['token-2']);
+  });
+}
 
 inWorld('refresh() does not sit out a pause of our own, token() does', async (world) => {
   world.serve = async () => problem(503, 'overloaded');

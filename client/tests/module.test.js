@@ -37,6 +37,8 @@ test('it imports nothing, stores nothing and logs no more than the one warning',
 test('the package publishes what its exports name, and nothing else runs', () => {
   const manifest = JSON.parse(readFileSync(path('package.json'), 'utf8'));
   for (const file of [...manifest.files, manifest.types]) assert.ok(existsSync(path(file)), file);
+  assert.equal(manifest.publishConfig.access, 'public', 'npm takes a scoped package for a private one');
+  assert.equal(readFileSync(path('LICENSE'), 'utf8'), readFileSync(path('../LICENSE'), 'utf8'));
   assert.equal(manifest.dependencies, undefined);
   assert.equal(manifest.scripts.postinstall, undefined);
 });

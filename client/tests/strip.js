@@ -15,6 +15,7 @@ export function strip(source) {
     .replace(/\b[A-Z]+_[A-Z]+\b/g, rename)
     .replace(/\s+/g, ' ')
     .replace(/ ?([{}()=,:;?&|<>+*!\u0000[\]-]) ?/g, '$1')
+    .replace(/;}/g, '}')
     .replace(/\u0000(\d+)\u0000/g, (_, index) => kept[index])
     .trim();
 }

@@ -34,15 +34,39 @@ inWorld('a new tab of the same user is given the living token, with its true lif
   assert.equal(Math.round((second.source.state.expiresAt - world.wall) / 1000), 1800);
 });
 
-inWorld('a new tab that does not say who its user is gets a token only moments after its fetch', async (world) => {
+inWorld('a new tab that does not say who its user is takes no token from before it was there', async (world) => {
+  world.cookie = 'alice';
+  world.serve = async () => answer({ token: `of ${world.cookie}`, expires_in: 3600 });
+  open(keepSignedIn);
+  await world.pass(0.5);
+  world.cookie = 'bob';
+  const second = open(keepSignedIn);
+  await world.pass(1);
+  assert.deepEqual(second.tokens, ['of bob']);
+});
+
+inWorld('a request in flight when such a tab opens may be another user\'s too', async (world) => {
+  world.cookie = 'alice';
+  world.serve = () => {
+    const token = `of ${world.cookie}`;
+    return new Promise((resolve) => setTimeout(() => resolve(answer({ token, expires_in: 3600 })), 2000));
+  };
   open(keepSignedIn);
   await world.pass(1);
+  world.cookie = 'bob';
   const second = open(keepSignedIn);
   await world.pass(10);
-  const third = open(keepSignedIn);
+  assert.deepEqual(second.tokens, ['of bob']);
+});
+
+inWorld('tabs that do not say who their user is share what is fetched from then on', async (world) => {
+  const pages = [open(keepSignedIn)];
   await world.pass(1);
-  assert.equal(second.tokens[0], 'token-1');
-  assert.deepEqual(third.tokens, ['token-2'], 'its cookie may be somebody else\'s by now');
+  pages.push(open(keepSignedIn));
+  await world.pass(3000);
+  assert.equal(world.requests.length, 3);
+  assert.equal(pages[0].tokens.at(-1), 'token-3');
+  assert.equal(pages[1].tokens.at(-1), 'token-3');
 });
 
 inWorld('of all tabs one refreshes, and all are told', async (world) => {

@@ -25,10 +25,11 @@ type backend struct {
 
 	mu       sync.Mutex
 	sessions map[string]string // session id → user
+	mode     string            // the fault that Sethealth has, or "ok"
 }
 
 func newBackend(e *emulator.Emulator, tokens string) http.Handler {
-	b := &backend{emulator: e, tokens: tokens, sessions: map[string]string{}}
+	b := &backend{emulator: e, tokens: tokens, sessions: map[string]string{}, mode: "ok"}
 	files, err := fs.Sub(page, "page")
 	if err != nil {
 		panic(err) // the folder is compiled in
@@ -116,12 +117,17 @@ func (b *backend) fault(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `send {"mode":"ok"}, "slow" or "down"`, http.StatusBadRequest)
 		return
 	}
+	b.mu.Lock()
 	b.emulator.Set(faults)
+	b.mode = body.Mode
+	b.mu.Unlock()
 	w.WriteHeader(http.StatusNoContent)
 }
 
 func (b *backend) stats(w http.ResponseWriter, _ *http.Request) {
-	answer(w, map[string]int{"upstreamCalls": b.emulator.Calls()})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	answer(w, map[string]any{"upstreamCalls": b.emulator.Calls(), "mode": b.mode})
 }
 
 func answer(w http.ResponseWriter, body any) {

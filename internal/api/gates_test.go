@@ -231,6 +231,7 @@ func TestTheBrowserModuleIsServedOnceAndThenKnown(t *testing.T) {
 	etag := resp.Header.Get("ETag")
 	require.NotEmpty(t, etag)
 	assert.Equal(t, 304, f.ask("GET", "/client.js", "", header("If-None-Match", `"other", W/`+etag)).StatusCode)
+	assert.Equal(t, 304, f.ask("GET", "/client.js", "", header("If-None-Match", "*")).StatusCode)
 	assert.Equal(t, 200, f.ask("GET", "/client.js", "", header("If-None-Match", `"other"`)).StatusCode)
 	off := newFixture(t, func(o *api.Options) { o.ClientJS = false })
 	requireProblem(t, off.ask("GET", "/client.js", ""), 404, "not_found")

@@ -160,6 +160,8 @@ func TestTheDemoByKeyboardAlone(t *testing.T) {
 	before := eval[float64](p, width)
 	require.Positive(t, before)
 	p.until("a shorter bar", width+" < "+literal(before))
+	p.untilLog("POST /token")
+	assert.Equal(t, []string{"you", "fetch", "token"}, eval[[]string](p, "[...document.querySelectorAll('#log b')].map((b) => b.textContent).reverse().slice(0, 3)"), "in the order in which it happened")
 
 	p.tabTo("refresh")
 	p.press(kb.Enter)
@@ -170,6 +172,7 @@ func TestTheDemoByKeyboardAlone(t *testing.T) {
 	p.press(" ")
 	p.until("signed out", "!document.getElementById('sign-in').hidden")
 	p.until("no token", "document.getElementById('masked').textContent === '—'")
+	assert.Equal(t, "—", p.text("sdk-call"))
 	p.until("the focus goes back", "document.activeElement.id === 'user'")
 }
 
@@ -190,6 +193,8 @@ func TestTheDemoThroughTroubleAndInTwoTabs(t *testing.T) {
 	p.until("it is told", "document.getElementById('status').textContent === 'retrying'")
 	assert.Equal(t, "true", eval[string](p, "document.querySelector('[data-fault=down]').ariaPressed"))
 	assert.Contains(t, p.text("sdk"), "waits", "signed in, but there is no token to hand on yet")
+	other := openIn(t, profile, d.page)
+	other.until("what is wrong with Sethealth, in a tab that did not do it", "document.getElementById('sethealth').textContent === 'down' && document.querySelector('[data-fault=down]').ariaPressed === 'true'")
 	p.shoot("trouble", 1280, "light")
 	p.click("[data-fault=ok]")
 	p.until("a token, once Sethealth is back", hasToken)
@@ -202,8 +207,10 @@ func TestTheDemoThroughTroubleAndInTwoTabs(t *testing.T) {
 	p.until("a token, late", hasToken)
 	p.until("its time is shown", `[...document.querySelectorAll('#log li')].some((li) => / 2\d\d\d ms/.test(li.textContent))`)
 	p.click("[data-fault=ok]")
+	p.click("#longer")
+	p.untilLog("have a token that lives for at least")
 
-	second := openIn(t, profile, d.page)
+	second := openIn(t, profile, eval[string](p, "document.getElementById('second').href"))
 	second.until("the same token", hasToken)
 	second.untilLog("another tab fetched it")
 	assert.Equal(t, p.text("masked"), second.text("masked"))

@@ -183,6 +183,17 @@ func TestATabNeverGetsTheTokenOfAnotherUser(t *testing.T) {
 		}
 	}
 
+	t.Run("not even where no tab says who its user is", func(t *testing.T) {
+		w.signIn("erin", network.CookieSameSiteLax)
+		erins := w.open(w.origin(appHost) + "/")
+		erins.keep(w, `{}`)
+		assert.Equal(t, "erin", w.owner(erins.untilTokens(1).Tokens[0].Token))
+		w.signIn("frank", network.CookieSameSiteLax)
+		franks := w.open(w.origin(appHost) + "/")
+		franks.keep(w, `{}`)
+		assert.Equal(t, "frank", w.owner(franks.untilTokens(1).Tokens[0].Token))
+	})
+
 	t.Run("bearers of two users do not disturb each other", func(t *testing.T) {
 		for _, user := range []string{"carol", "dave"} {
 			p := w.open(w.origin(appHost) + "/")

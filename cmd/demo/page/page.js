@@ -12,10 +12,11 @@ let asked; // what the next fetch is for, if it is not the timer
 
 // ---- showing
 
-function log(kind, text) {
+// Newest first. What is heard of late stands where it happened: `at` is in the time of performance.now().
+function log(kind, text, { at = performance.now(), bad = kind === 'trouble' || kind === 'signed out' } = {}) {
   const item = document.createElement('li');
-  const now = new Date();
-  item.dataset.kind = kind;
+  const now = new Date(performance.timeOrigin + at);
+  Object.assign(item.dataset, { kind, at, ...(bad && { bad }) });
   const time = Object.assign(document.createElement('time'), {
     dateTime: now.toISOString(),
     textContent: now.toLocaleTimeString([], { hour12: false }),
@@ -23,7 +24,7 @@ function log(kind, text) {
   const label = Object.assign(document.createElement('b'), { textContent: kind });
   const what = Object.assign(document.createElement('span'), { textContent: text });
   item.append(time, ' ', label, ' ', what);
-  $('log').prepend(item);
+  $('log').insertBefore(item, [...$('log').children].find((other) => other.dataset.at <= at) ?? null);
   $('log').children[MAX_LOG]?.remove();
   $('empty').hidden = true;
 }
@@ -58,6 +59,7 @@ function showUser(user) {
   $('sign-in').hidden = Boolean(user);
   $('signed-in').hidden = !user;
   $('who').textContent = user ?? '';
+  if (!user) $('sdk-call').textContent = '—';
   for (const id of ['refresh', 'longer']) $(id).disabled = !user;
   document.title = user ? `${user} · tokenvend demo` : 'tokenvend demo';
 }
@@ -75,9 +77,11 @@ async function call(path, body) {
 }
 
 async function showStats() {
-  const { upstreamCalls } = await (await call('stats')).json();
+  const { upstreamCalls, mode } = await (await call('stats')).json();
   const text = String(upstreamCalls);
   if ($('calls').textContent !== text) $('calls').textContent = text;
+  pill($('sethealth'), { ok: 'well', slow: 'slow', down: 'down' }[mode]);
+  for (const button of document.querySelectorAll('[aria-pressed]')) button.ariaPressed = String(button.dataset.fault === mode);
 }
 
 const guarded = (action) => async (event) => {
@@ -106,7 +110,7 @@ async function toSdk(token) {
   const { sethealth, text, status } = await sdk;
   $('sdk').textContent = text;
   pill($('sdk-status'), status, sethealth ? 'loaded' : 'not here');
-  $('sdk-call').textContent = `sethealth.auth.setAccessToken("${token.slice(0, 4)}…")`;
+  $('sdk-call').replaceChildren('sethealth.auth.', document.createElement('wbr'), `setAccessToken("${token.slice(0, 4)}…")`);
   await sethealth?.auth.setAccessToken(token);
   log('sdk', sethealth ? 'setAccessToken has the token.' : 'setAccessToken would be called now.');
 }
@@ -144,7 +148,8 @@ function watchRequests() {
     for (const entry of list.getEntries()) {
       if (entry.name !== config.tokenUrl) continue;
       const status = entry.responseStatus ? `${entry.responseStatus} in ` : '';
-      log('fetch', `POST ${new URL(entry.name).pathname}: ${status}${Math.round(entry.duration)} ms, as the browser timed it.`);
+      log('fetch', `POST ${new URL(entry.name).pathname}: ${status}${Math.round(entry.duration)} ms, as the browser timed it.`,
+        { at: entry.responseEnd || entry.startTime, bad: entry.responseStatus >= 400 });
     }
   }).observe({ type: 'resource' });
 }
@@ -186,7 +191,7 @@ for (const button of document.querySelectorAll('[data-fault]')) {
   button.addEventListener('click', guarded(async () => {
     const mode = button.dataset.fault;
     await call('fault', { mode });
-    for (const other of document.querySelectorAll('[data-fault]')) other.ariaPressed = String(other === button);
+    await showStats();
     log('you', { slow: 'made Sethealth slow.', down: 'took Sethealth down.', ok: 'brought Sethealth back.' }[mode]);
   }));
 }
