@@ -95,9 +95,7 @@ func (m *mint) call(ctx context.Context, start time.Time) (Token, int, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		stop := time.AfterFunc(drainTime, cancel)
-		defer stop.Stop()
-		_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
+		drain(resp, cancel)
 		return Token{}, resp.StatusCode, refusal(resp)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -113,6 +111,17 @@ func (m *mint) call(ctx context.Context, start time.Time) (Token, int, error) {
 		return Token{}, resp.StatusCode, unusable(err)
 	}
 	return token, resp.StatusCode, nil
+}
+
+// drain reads a little of an answer, in a little time. After a switch of protocols the body is the bare
+// connection, which no time-out and no cancel ends any more: that is only closed.
+func drain(resp *http.Response, cancel context.CancelFunc) {
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return
+	}
+	stop := time.AfterFunc(drainTime, cancel)
+	defer stop.Stop()
+	_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
 }
 
 // broken is what a call is that ended before the answer did. After a time-out the next attempt dials
