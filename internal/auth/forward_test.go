@@ -280,6 +280,12 @@ func TestForwardOverARealConnection(t *testing.T) {
 		_, _ = io.WriteString(conn, "canary-of-the-backend 999\r\n\r\n")
 		_ = conn.Close()
 	})
+	backend.HandleFunc("/switch", func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, _ := w.(http.Hijacker).Hijack()
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 canary\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+		<-hung
+	})
 	server := httptest.NewServer(backend)
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(hung) })
@@ -298,6 +304,7 @@ func TestForwardOverARealConnection(t *testing.T) {
 		{"an answer without end", server.URL + "/endless", auth.ErrUnavailable, "too large"},
 		{"a header without bounds", server.URL + "/hugeheader", auth.ErrUnavailable, "no valid HTTP answer"},
 		{"an answer that is no HTTP", server.URL + "/noise", auth.ErrUnavailable, "no valid HTTP answer"},
+		{"a switch of protocols, then silence", server.URL + "/switch", auth.ErrUnavailable, "101"},
 		{"nobody there", gone.URL, auth.ErrUnavailable, "connection refused"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
