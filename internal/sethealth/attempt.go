@@ -128,10 +128,10 @@ func drain(resp *http.Response, cancel context.CancelFunc) {
 // anew: the connection, or the address it leads to, may be dead.
 func (m *mint) broken(ctx context.Context, start time.Time, err error) *failure {
 	if ctx.Err() == nil && !isTimeout(err) {
-		return &failure{class: ErrUnavailable, reason: connectionFault(err), retry: true, sick: true}
+		return &failure{class: ErrUnavailable, reason: connectionFault(err), retry: true, verdict: failed}
 	}
 	m.dialAnew(start)
-	return &failure{class: ErrTimeout, reason: "no answer in time", retry: true, sick: true}
+	return &failure{class: ErrTimeout, reason: "no answer in time", retry: true, verdict: failed}
 }
 
 func isTimeout(err error) bool {
@@ -150,9 +150,7 @@ func judge(err error) (outcome, verdict) {
 		return outcomeOK, alive
 	case !ok:
 		return outcomeCanceled, noVerdict
-	case f.sick:
-		return f.outcome(), failed
 	default:
-		return f.outcome(), alive
+		return f.outcome(), f.verdict
 	}
 }
