@@ -2,6 +2,7 @@ package app
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -31,9 +32,22 @@ func newCertificate(chainFile, keyFile string) (*certificate, error) {
 		return nil, err
 	}
 	c := &certificate{chain: chain, key: key}
-	_, err = c.current()
-	return c, err
+	if _, err = c.current(); err != nil {
+		return nil, err
+	}
+	// Both files as they are now: either one alone says nothing.
+	fits := func(string) error {
+		if _, err := tls.LoadX509KeyPair(chainFile, keyFile); err != nil {
+			return errPair // the library's own may quote the file
+		}
+		return nil
+	}
+	chain.Accept(fits)
+	key.Accept(fits)
+	return c, nil
 }
+
+var errPair = errors.New("the certificate and the key are not a pair")
 
 // current is the newest pair that fits together. It fails only if there never was one.
 func (c *certificate) current() (*tls.Certificate, error) {

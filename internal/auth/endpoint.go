@@ -71,7 +71,8 @@ func (e *endpoint) ask(req *http.Request) (answer, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 { // its status says it all
-		if resp.StatusCode >= 200 { // after a 101 the body is the bare connection, which no deadline ends
+		// After a switch of protocols the body is the bare connection, which no time-out ends any more.
+		if resp.StatusCode != http.StatusSwitchingProtocols {
 			_, _ = io.CopyN(io.Discard, resp.Body, e.limit) // so that the connection can be used again
 		}
 		return answer{status: resp.StatusCode, header: resp.Header}, nil

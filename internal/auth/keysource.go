@@ -42,6 +42,10 @@ func newFollowed(source *secret.Var, parse func(string) (*keySet, error), log *s
 		return nil, err
 	}
 	f.state.Store(&followedState{from: from, set: set})
+	source.Accept(func(content string) error {
+		_, err := parse(content)
+		return err
+	})
 	return f, nil
 }
 
@@ -53,7 +57,7 @@ func (f *followed) current(time.Time) *keySet {
 	return f.rebuild()
 }
 
-// rebuild takes new content up. Broken content is told once, and the old keys stay.
+// rebuild takes new content up. Broken content does not get as far as this; see [secret.Var.Accept].
 func (f *followed) rebuild() *keySet {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -63,12 +67,9 @@ func (f *followed) rebuild() *keySet {
 	}
 	set, err := f.parse(from.Reveal())
 	if err != nil {
-		f.log.Error("new session key cannot be used, the old one stays in use",
-			"variable", f.source.Name(), "error", err.Error())
-		set = state.set
-	} else {
-		f.log.Info("new session key in use", "variable", f.source.Name(), "keys", len(set.keys))
+		return state.set
 	}
+	f.log.Info("new session key in use", "variable", f.source.Name(), "keys", len(set.keys))
 	f.state.Store(&followedState{from: from, set: set})
 	return set
 }

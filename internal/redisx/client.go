@@ -91,6 +91,7 @@ func New(o Options) (*Client, error) {
 	c := &Client{url: o.URL, log: o.Logger}
 	c.metrics = newMetrics(o.Registerer, c.up)
 	c.connected.Store(&connection{url: url, redis: connected})
+	o.URL.Accept(func(content string) error { return ValidURL(secret.New(content)) })
 	c.base, c.cancel = context.WithCancel(context.Background())
 	// A write, and by the same command as all else: a server that is full, read-only or allows no
 	// scripts answers a PING.
@@ -152,8 +153,8 @@ func (s *Script) Run(ctx context.Context, keys []string, args ...any) (any, erro
 	return one.answer, nil
 }
 
-// current is the connection to the URL as it is now. The file it comes from may have changed; if the new
-// content is no URL, the old server stays.
+// current is the connection to the URL as it is now. The file it comes from may have changed; content that
+// is no URL does not get as far as this.
 func (c *Client) current() redis.UniversalClient {
 	if now := c.connected.Load(); now.url == c.url.Get() {
 		return now.redis
@@ -166,8 +167,6 @@ func (c *Client) current() redis.UniversalClient {
 	}
 	next, err := connect(url)
 	if err != nil {
-		c.log.Error("the new redis url cannot be used, the old server stays in use", "variable", c.url.Name(), "error", err.Error())
-		c.connected.Store(&connection{url: url, redis: old.redis})
 		return old.redis
 	}
 	c.connected.Store(&connection{url: url, redis: next})

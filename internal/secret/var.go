@@ -33,7 +33,8 @@ var (
 // [Static] never does; one made by [FromFile] does when it is read again.
 type Var struct {
 	name, path string
-	reading    sync.Mutex // an older content never replaces a newer one
+	reading    sync.Mutex                 // an older content never replaces a newer one
+	usable     func(content string) error // nil if any content is
 	current    atomic.Pointer[Value]
 }
 
@@ -61,8 +62,16 @@ func (s *Var) Name() string { return s.name }
 // Get is the current value. It is the identical Value (==) until the content changes.
 func (s *Var) Get() Value { return *s.current.Load() }
 
-// Reload reads the file again and reports whether the content is new. On an error, and for an empty
-// file, the old value stays. A static Var never changes.
+// Accept makes new content that is of no use an error of its reading, as an empty file is. The errors of
+// usable must not quote the content. It is for whoever uses the Var, before anybody reads it again.
+func (s *Var) Accept(usable func(content string) error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.usable = usable
+}
+
+// Reload reads the file again and reports whether the content is new. On an error, and for an empty or
+// unusable file, the old value stays. A static Var never changes.
 func (s *Var) Reload() (changed bool, err error) {
 	if s.path == "" {
 		return false, nil
@@ -76,6 +85,11 @@ func (s *Var) Reload() (changed bool, err error) {
 	next := New(content)
 	if s.Get().Equal(next) {
 		return false, nil
+	}
+	if s.usable != nil {
+		if err := s.usable(content); err != nil {
+			return false, fmt.Errorf("secret: %s: %w", s.name, err)
+		}
 	}
 	s.current.Store(&next)
 	return true, nil
@@ -160,7 +174,7 @@ func (f *Follower) read(v *followed) {
 	_, err := v.Reload()
 	if err != nil && !v.broken {
 		f.reloads.WithLabelValues(v.name, "failed").Inc()
-		f.log.Error("file cannot be read, the old content stays in use", "variable", v.name, "error", err.Error())
+		f.log.Error("file cannot be used, the old content stays in use", "variable", v.name, "error", err.Error())
 	}
 	v.broken = err != nil
 	if present := v.Get(); present != v.told {

@@ -3,6 +3,7 @@ package secret_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -111,6 +112,34 @@ func TestAnEmptyOrMissingFileKeepsTheOldValue(t *testing.T) {
 		assert.False(t, changed, name)
 		assert.Equal(t, canary, v.Get().Reveal(), name)
 	}
+}
+
+func TestContentThatIsOfNoUseKeepsTheOldValueAndIsToldOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	write(t, path, "even")
+	v, err := secret.FromFile("NAME_FILE", path)
+	require.NoError(t, err)
+	v.Accept(func(content string) error {
+		if len(content)%2 != 0 {
+			return errors.New("an odd length")
+		}
+		return nil
+	})
+	followed(t, []*secret.Var{v}, func(t *testing.T, logged *bytes.Buffer, reg *prometheus.Registry) {
+		write(t, path, canary+"1")
+		require.Equal(t, 1, (len(canary)+1)%2)
+		tick()
+		tick()
+		assert.Equal(t, "even", v.Get().Reveal())
+		assert.Equal(t, 1, strings.Count(logged.String(), "\n"), logged.String())
+		assert.Contains(t, logged.String(), "an odd length")
+		assertSealed(t, logged.String(), "log")
+		count(t, reg, `tokenvend_file_reloads_total{outcome="changed",variable="NAME_FILE"} 0
+tokenvend_file_reloads_total{outcome="failed",variable="NAME_FILE"} 1`)
+		write(t, path, "well")
+		tick()
+		assert.Equal(t, "well", v.Get().Reveal())
+	})
 }
 
 func TestAStaticVarNeverChanges(t *testing.T) {

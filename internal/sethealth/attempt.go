@@ -95,11 +95,7 @@ func (m *mint) call(ctx context.Context, start time.Time) (Token, int, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		if resp.StatusCode >= http.StatusOK { // after a 101 the body is the bare connection, which no deadline ends
-			stop := time.AfterFunc(drainTime, cancel)
-			defer stop.Stop()
-			_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
-		}
+		drain(resp, cancel)
 		return Token{}, resp.StatusCode, refusal(resp)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -117,14 +113,25 @@ func (m *mint) call(ctx context.Context, start time.Time) (Token, int, error) {
 	return token, resp.StatusCode, nil
 }
 
+// drain reads a little of an answer, in a little time. After a switch of protocols the body is the bare
+// connection, which no time-out and no cancel ends any more: that is only closed.
+func drain(resp *http.Response, cancel context.CancelFunc) {
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return
+	}
+	stop := time.AfterFunc(drainTime, cancel)
+	defer stop.Stop()
+	_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
+}
+
 // broken is what a call is that ended before the answer did. After a time-out the next attempt dials
 // anew: the connection, or the address it leads to, may be dead.
 func (m *mint) broken(ctx context.Context, start time.Time, err error) *failure {
 	if ctx.Err() == nil && !isTimeout(err) {
-		return &failure{class: ErrUnavailable, reason: connectionFault(err), retry: true, sick: true}
+		return &failure{class: ErrUnavailable, reason: connectionFault(err), retry: true, verdict: failed}
 	}
 	m.dialAnew(start)
-	return &failure{class: ErrTimeout, reason: "no answer in time", retry: true, sick: true}
+	return &failure{class: ErrTimeout, reason: "no answer in time", retry: true, verdict: failed}
 }
 
 func isTimeout(err error) bool {
@@ -143,9 +150,7 @@ func judge(err error) (outcome, verdict) {
 		return outcomeOK, alive
 	case !ok:
 		return outcomeCanceled, noVerdict
-	case f.sick:
-		return f.outcome(), failed
 	default:
-		return f.outcome(), alive
+		return f.outcome(), f.verdict
 	}
 }

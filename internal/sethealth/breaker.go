@@ -50,8 +50,8 @@ type ticket struct {
 type verdict int
 
 const (
-	noVerdict verdict = iota // the caller left: it says nothing about Sethealth
-	alive                    // any answer of a living server, a refusal too
+	noVerdict verdict = iota // the caller left, or Sethealth wants fewer calls (429): no reason to open, nor to close
+	alive                    // any other answer of a living server, a refusal too
 	failed
 )
 

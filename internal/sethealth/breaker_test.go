@@ -98,6 +98,7 @@ func TestALivingServerDoesNotOpenTheBreaker(t *testing.T) {
 	for name, answer := range map[string]func(*http.Request, int) (*http.Response, error){
 		"that refuses the call":            always(400),
 		"that refuses the service account": always(401),
+		"that wants fewer calls":           always(429),
 		"that redirects":                   always(302),
 		"that answers HTML":                func(*http.Request, int) (*http.Response, error) { return reply(200, "<p>"), nil },
 		"that fails nineteen times in twenty": func(_ *http.Request, n int) (*http.Response, error) {
@@ -117,6 +118,35 @@ func TestALivingServerDoesNotOpenTheBreaker(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAnAnswerThatWantsFewerCallsNeitherOpensNorClosesTheBreaker(t *testing.T) {
+	bubble(t, noRetries, func(t *testing.T, c *sethealth.Client, u *upstream) {
+		ask := func(n int) {
+			for range n {
+				_, err := c.Issue(t.Context(), "u", 0)
+				require.ErrorIs(t, err, sethealth.ErrUnavailable)
+			}
+		}
+		u.set(always(503))
+		ask(19)
+		u.set(always(429))
+		ask(1)
+		u.set(always(503))
+		ask(5)
+		require.Equal(t, 21, u.count(), "it ended no row of failures")
+		time.Sleep(2 * time.Second)
+		u.set(always(429))
+		ask(20)
+		require.Equal(t, 41, u.count(), "trials that hold nobody up")
+		u.set(hang)
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { _, _ = c.Issue(t.Context(), "u", 0) })
+		}
+		wg.Wait()
+		assert.Equal(t, 46, u.count(), "still five at a time")
+	})
 }
 
 func TestCallersThatLeaveNeitherOpenNorCloseNorWedgeTheBreaker(t *testing.T) {

@@ -20,7 +20,7 @@ type failure struct {
 	retry      bool          // another attempt may help
 	retryAfter time.Duration // and is not welcome before
 	refused    bool          // it is the service account that was refused
-	sick       bool          // a sign that Sethealth is not well, for the breaker
+	verdict    verdict       // for the breaker
 }
 
 func (f *failure) Error() string { return f.class.Error() + ": " + f.reason }
@@ -47,24 +47,26 @@ func heldBack() *failure {
 
 // unusable is a 200 without a token; reason is one of this package's.
 func unusable(reason error) *failure {
-	return &failure{class: ErrInvalid, reason: "status 200, " + reason.Error()}
+	return &failure{class: ErrInvalid, reason: "status 200, " + reason.Error(), verdict: alive}
 }
 
 // refusal is what an answer other than 200 means. This is the whole table.
 func refusal(resp *http.Response) *failure {
-	f := &failure{reason: "status " + strconv.Itoa(resp.StatusCode)}
+	f := &failure{reason: "status " + strconv.Itoa(resp.StatusCode), verdict: alive}
 	switch status := resp.StatusCode; {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		f.class, f.refused = ErrRejected, true
-	case status == http.StatusTooManyRequests,
-		status == http.StatusInternalServerError, status == http.StatusBadGateway,
+	case status == http.StatusTooManyRequests: // well, but no reason to call more
+		f.class, f.retry, f.verdict = ErrUnavailable, true, noVerdict
+		f.retryAfter, _ = RetryAfter(resp.Header, time.Now())
+	case status == http.StatusInternalServerError, status == http.StatusBadGateway,
 		status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
-		f.class, f.retry, f.sick = ErrUnavailable, true, true
+		f.class, f.retry, f.verdict = ErrUnavailable, true, failed
 		f.retryAfter, _ = RetryAfter(resp.Header, time.Now())
 	case status >= 400 && status < 500:
 		f.class = ErrRejected
 	case status >= 500 && status < 600:
-		f.class, f.sick = ErrUnavailable, true
+		f.class, f.verdict = ErrUnavailable, failed
 	default: // a redirect, or a success that is not the one agreed on
 		f.class = ErrInvalid
 	}

@@ -202,7 +202,7 @@ func TestFaultsOfTheNetwork(t *testing.T) {
 		"a chunk that is none":                   {raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + emulator.Echo + "\r\n"), sethealth.ErrUnavailable, "failed"},
 		"two different lengths":                  {raw("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}"), sethealth.ErrUnavailable, "failed"},
 		"a switch of protocols nobody asked for": {raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), sethealth.ErrInvalid, "101"},
-		"a switch of protocols, then silence":    {switching, sethealth.ErrInvalid, "101"},
+		"a switch of protocols, then silent":     {keeping("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), sethealth.ErrInvalid, "101"},
 		"a gzip that nobody asked for":           {raw("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"), sethealth.ErrInvalid, "JSON"},
 		"any number of interim answers":          {raw(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 100_000)), sethealth.ErrUnavailable, "failed"},
 	} {
@@ -275,28 +275,30 @@ func silent(scheme string) func(*testing.T) string {
 // raw answers each request with bytes, then closes the connection.
 func raw(answer string) func(*testing.T) string {
 	return func(t *testing.T) string {
+		return accepting(t, "http", func(c net.Conn) { answerRaw(c, answer) })
+	}
+}
+
+// keeping answers a request with bytes, then keeps the connection and says no more.
+func keeping(answer string) func(*testing.T) string {
+	return func(t *testing.T) string {
 		return accepting(t, "http", func(c net.Conn) {
-			buf := make([]byte, 4096)
-			for got := ""; !strings.Contains(got, "false}"); {
-				n, err := c.Read(buf)
-				if err != nil {
-					return
-				}
-				got += string(buf[:n])
-			}
-			_, _ = io.WriteString(c, answer)
+			answerRaw(c, answer)
+			_, _ = io.Copy(io.Discard, c)
 		})
 	}
 }
 
-// switching turns to another protocol, and stays there until its peer goes or half a minute is over.
-func switching(t *testing.T) string {
-	return accepting(t, "http", func(c net.Conn) {
-		_, _ = c.Read(make([]byte, 4096))
-		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
-		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-		_, _ = io.Copy(io.Discard, c)
-	})
+func answerRaw(c net.Conn, answer string) {
+	buf := make([]byte, 4096)
+	for got := ""; !strings.Contains(got, "false}"); {
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		got += string(buf[:n])
+	}
+	_, _ = io.WriteString(c, answer)
 }
 
 // speaking says something as soon as it is spoken to.

@@ -140,13 +140,22 @@ func (c *Cache) replace(ctx context.Context, user string, need time.Duration, he
 	if now := time.Now(); c.clock(now) < held.holdUntil.Load() && usable(held.life(now)) {
 		return stale(held.token, now), nil
 	}
-	token, err := c.fresh(ctx, user, need)
+	// The wait ends while the held token is still good; the call goes on for whoever comes next.
+	patience, cancel := ctx, func() {}
+	if spare := held.life(time.Now()) - staleLife - staleMargin; spare > 0 {
+		patience, cancel = context.WithTimeout(ctx, spare)
+	}
+	defer cancel()
+	token, err := c.fresh(patience, user, need)
 	if err == nil {
 		return token, nil
 	}
 	// The call took its time, in which the held token aged and the account may have changed.
 	if now := time.Now(); held.token.Account == c.account() && usable(held.life(now)) {
 		return stale(held.token, now), nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil { // too late for the held one, or the account changed
+		return c.fresh(ctx, user, need)
 	}
 	return sethealth.Token{}, err
 }

@@ -151,6 +151,37 @@ func TestUsersDoNotNoticeAnOutageUntilTheirTokensEnd(t *testing.T) {
 	})
 }
 
+func TestATokenInHandDoesNotEndWhileANewOneIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource(time.Hour)
+		c := newCache(t, s)
+		defer c.Close()
+		first := issue(t, c, 0)
+		time.Sleep(time.Hour - 12*time.Second)
+		s.broken.Store(true)
+		s.delay = 10 * time.Second
+		got := issue(t, c, 0)
+		assert.Equal(t, sethealth.Stale, got.Source)
+		assert.Equal(t, first.Value, got.Value)
+		assert.GreaterOrEqual(t, got.Life(time.Now()), 5*time.Second)
+		_, err := c.Issue(t.Context(), user, 0)
+		require.ErrorIs(t, err, sethealth.ErrUnavailable, "with less there is nothing but to wait")
+		require.EqualValues(t, 2, s.calls.Load(), "the call went on, for whoever came after")
+	})
+}
+
+func TestANewTokenThatComesBeforeTheOldOneIsOfNoUseIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource(time.Hour)
+		c := newCache(t, s)
+		defer c.Close()
+		issue(t, c, 0)
+		time.Sleep(time.Hour - 12*time.Second)
+		s.delay = 6 * time.Second
+		assert.Equal(t, sethealth.Minted, issue(t, c, 0).Source)
+	})
+}
+
 func TestATokenOfUnknownEndIsNeverCachedButItsFlightIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSource(0)

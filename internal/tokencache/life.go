@@ -7,8 +7,12 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// staleLife is what a token must still have left to stand in for one that could not be got.
-const staleLife = 5 * time.Second
+const (
+	// staleLife is what a token must still have left to stand in for one that could not be got.
+	staleLife = 5 * time.Second
+	// staleMargin is how much sooner than that the wait for a new one ends: a timer may ring late.
+	staleMargin = 100 * time.Millisecond
+)
 
 // usable reports whether a token with that much left may stand in when no new one can be got.
 func usable(left time.Duration) bool { return left >= staleLife }

@@ -308,7 +308,7 @@ func TestNothingReadableLiesInRedisAndAllOfItExpires(t *testing.T) {
 		assert.GreaterOrEqual(t, len(dump), want)
 		for key, value := range dump {
 			for _, secret := range []string{"canary", "example", "account-1", "secret of", "0123456789abcdef", "expires", "token\""} {
-				assert.NotContains(t, key+value, secret)
+				assert.NotContains(t, key+"\n"+value, secret) // apart, or a name and the first byte of a cipher make a word
 			}
 			assert.NotEqual(t, int64(-1), server.Do("PTTL", key), "%s never expires", key)
 		}

@@ -175,8 +175,18 @@ func TestTLSIsServedFrom12UpAndARenewedPairIsTakenUp(t *testing.T) {
 	harness.WriteCertificate(t, dir, "second.example.com")
 	harness.Eventually(t, 10*time.Second, "the renewed pair", func() bool { return name(&tls.Config{}) == "second.example.com" })
 	require.NoError(t, os.WriteFile(cert, nil, 0o600))
-	harness.Eventually(t, 10*time.Second, "the log tells of the empty file", func() bool { return strings.Contains(s.Output(), "cannot be read") })
+	harness.Eventually(t, 10*time.Second, "the log tells of the empty file", func() bool { return strings.Contains(s.Output(), "the file is empty") })
 	assert.Equal(t, "second.example.com", name(&tls.Config{}))
+	harness.WriteCertificate(t, dir, "third.example.com")
+	harness.Eventually(t, 10*time.Second, "the next pair", func() bool { return name(&tls.Config{}) == "third.example.com" })
+	taken := s.Metric("tokenvend_file_reloads_total", `outcome="changed"`)
+	other, _ := harness.WriteCertificate(t, t.TempDir(), "fourth.example.com")
+	half, err := os.ReadFile(other)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(cert, half, 0o600))
+	harness.Eventually(t, 10*time.Second, "half of a pair is told of", func() bool { return strings.Contains(s.Output(), "not a pair") })
+	assert.Equal(t, "third.example.com", name(&tls.Config{}))
+	assert.Equal(t, taken, s.Metric("tokenvend_file_reloads_total", `outcome="changed"`), "what is not in use is not told to be")
 }
 
 func TestRawRequestLinesNeverGetAToken(t *testing.T) { // CVE-2026-41059, GHSA-p224-6x5r-fjpm

@@ -38,6 +38,11 @@ func faults() (all []fault) {
 			_, _ = c.Read(make([]byte, 4096))
 			_, _ = io.WriteString(c, emulator.Echo+" nonsense\r\n\r\n")
 		})},
+		fault{name: "101 and silence after it", code: "upstream_invalid", begin: strike(func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = io.WriteString(c, "HTTP/1.1 101 "+emulator.Echo+"\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+			_, _ = io.Copy(io.Discard, c)
+		})},
 		fault{name: "host name not found", code: "upstream_unavailable", retried: true, instant: true, url: "https://no-such-host.invalid"},
 		fault{name: "TLS handshake that hangs", code: "upstream_timeout", retried: true, tls: true, begin: strike(func(c net.Conn) {
 			_, _ = io.Copy(io.Discard, c)

@@ -93,7 +93,7 @@ func lines(s *harness.Service, msg, variable string) (n int) {
 
 const (
 	taken  = "file has new content, now in use"
-	broken = "file cannot be read, the old content stays in use"
+	broken = "file cannot be used, the old content stays in use"
 )
 
 func TestANewPairInAVolumeIsTakenUpAndTokensOfTheOldAccountAreDropped(t *testing.T) {
@@ -202,9 +202,10 @@ func TestASessionSecretIsRotatedWithoutARestart(t *testing.T) {
 	assert.Equal(t, 401, s.Ask(old).Status, "a remembered yes ends with its key")
 	v.swap(map[string]string{"jwt": "short"})
 	harness.Eventually(t, promised, "the unusable secret is told of", func() bool {
-		s.Ask(fresh) // sessions are what shows that it is of no use
-		return lines(s, "new session key cannot be used, the old one stays in use", "JWT_SECRET_FILE") == 1
+		return lines(s, broken, "JWT_SECRET_FILE") == 1
 	})
+	assert.Equal(t, 1.0, s.Metric("tokenvend_file_reloads_total", `outcome="failed"`, `variable="JWT_SECRET_FILE"`))
+	assert.Equal(t, 1, lines(s, taken, "JWT_SECRET_FILE"), "the good one alone")
 	assert.Equal(t, 200, s.Ask(fresh).Status)
 	assert.NotContains(t, s.Output(), next)
 }
