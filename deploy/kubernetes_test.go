@@ -68,11 +68,12 @@ func (c container) env() map[string]string {
 	return all
 }
 
-// render is the kustomization as it would be applied, by kind.
+// render is the kustomization as it would be applied, by kind. The renderer is a Go module and not what is
+// installed, as Debian's kubectl is too old for these files.
 func render(t *testing.T, folder string) map[string][]object {
 	t.Helper()
 	kinds := map[string][]object{}
-	for _, o := range documents[object](t, run(t, "kubectl", "kustomize", folder)) {
+	for _, o := range documents[object](t, run(t, "go", "tool", "-modfile=kustomize/go.mod", "kustomize", "build", folder)) {
 		kinds[o.Kind] = append(kinds[o.Kind], o)
 	}
 	return kinds
@@ -177,6 +178,44 @@ func TestOnlyPrometheusReachesTheAdminListener(t *testing.T) {
 	assert.True(t, guarded)
 	services := decode[struct{ Ports []struct{ TargetPort any } }](t, render(t, "kubernetes/base")["Service"][0].Spec)
 	require.Len(t, services.Ports, 1)
+}
+
+func TestTheObjectsAroundThePodFitIt(t *testing.T) {
+	kinds := render(t, "kubernetes/overlays/servicemonitor")
+	type deployment struct {
+		Template struct {
+			Metadata struct{ Labels map[string]string }
+			Spec     podSpec
+		}
+	}
+	d := decode[deployment](t, kinds["Deployment"][0].Spec).Template
+	ports := []any{}
+	for _, p := range d.Spec.Containers[0].Ports {
+		ports = append(ports, p.Name)
+	}
+	type service struct {
+		Selector map[string]string
+		Ports    []struct {
+			TargetPort any `yaml:"targetPort"`
+		}
+	}
+	for _, o := range kinds["Service"] {
+		s := decode[service](t, o.Spec)
+		assert.Subset(t, d.Metadata.Labels, s.Selector, o.Metadata.Name)
+		require.Len(t, s.Ports, 1)
+		assert.Contains(t, ports, s.Ports[0].TargetPort, o.Metadata.Name)
+	}
+	type selecting struct {
+		Selector struct {
+			MatchLabels map[string]string `yaml:"matchLabels"`
+		}
+		MinReplicas    int `yaml:"minReplicas"`
+		MaxUnavailable int `yaml:"maxUnavailable"`
+	}
+	budget := decode[selecting](t, kinds["PodDisruptionBudget"][0].Spec)
+	assert.Equal(t, d.Metadata.Labels, budget.Selector.MatchLabels)
+	scaler := decode[selecting](t, kinds["HorizontalPodAutoscaler"][0].Spec)
+	assert.Less(t, budget.MaxUnavailable, scaler.MinReplicas, "an eviction leaves one that serves")
 }
 
 func TestTheProgramAcceptsTheEnvironmentOfCloudRun(t *testing.T) {

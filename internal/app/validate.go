@@ -2,7 +2,6 @@ package app
 
 import (
 	"cmp"
-	"errors"
 	"net"
 	"net/url"
 	"regexp"
@@ -103,7 +102,7 @@ func (c *Config) validateListeners(p *ConfigError) {
 	p.oneOf("LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
 	p.oneOf("LOG_FORMAT", c.LogFormat, "json", "text")
 	p.oneOf("LOG_SUBJECT", c.LogSubject, "plain", "hashed")
-	if wrong, ok := errors.AsType[telemetry.VariableError](telemetry.CheckTracing()); ok {
+	for _, wrong := range telemetry.CheckTracing() {
 		p.add(wrong.Variable, "%s", wrong.Must)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"golang.org/x/net/http/httpguts"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -56,64 +57,80 @@ func setting(name string) (variable, value string) {
 	return variable, ""
 }
 
-// newExporter reads the OTEL_EXPORTER_OTLP_ variables. Its errors name a variable and never its value.
-func newExporter() (*exporter, error) {
-	e := &exporter{header: http.Header{"Content-Type": {"application/x-protobuf"}}}
+// variableErrors are all the variables that cannot work, to be told at once.
+type variableErrors []VariableError
+
+func (w *variableErrors) unless(ok bool, variable, must string) {
+	if !ok {
+		*w = append(*w, VariableError{variable, must})
+	}
+}
+
+// newExporter reads the OTEL_EXPORTER_OTLP_ variables. What is wrong names variables and never values.
+func newExporter() (e *exporter, wrong variableErrors) {
+	e = &exporter{header: http.Header{"Content-Type": {"application/x-protobuf"}}}
 	variable, endpoint := setting("ENDPOINT")
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, VariableError{variable, "must be an http:// or https:// URL"}
-	}
-	if !strings.Contains(variable, "TRACES") {
+	ok := err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
+	wrong.unless(ok, variable, "must be an http:// or https:// URL")
+	if ok && !strings.Contains(variable, "TRACES") {
 		u = u.JoinPath("v1/traces")
 	}
-	e.url = u.String()
-	if variable, protocol := setting("PROTOCOL"); protocol != "" && protocol != "http/protobuf" {
-		return nil, VariableError{variable, "must be http/protobuf"}
+	if ok {
+		e.url = u.String()
 	}
+	variable, protocol := setting("PROTOCOL")
+	wrong.unless(protocol == "" || protocol == "http/protobuf", variable, "must be http/protobuf")
 	variable, compression := setting("COMPRESSION")
-	if e.gzip = compression == "gzip"; compression != "" && compression != "none" && !e.gzip {
-		return nil, VariableError{variable, "must be gzip or none"}
-	}
+	e.gzip = compression == "gzip"
+	wrong.unless(e.gzip || compression == "" || compression == "none", variable, "must be gzip or none")
 	if e.gzip {
 		e.header.Set("Content-Encoding", "gzip")
 	}
-	if err := e.readHeaders(); err != nil {
-		return nil, err
-	}
-	return e, e.dial()
+	e.readHeaders(&wrong)
+	e.dial(&wrong)
+	return e, wrong
 }
 
-// readHeaders adds the name=value pairs of OTEL_EXPORTER_OTLP_HEADERS, values percent-encoded (W3C
-// Baggage).
-func (e *exporter) readHeaders() error {
+func (e *exporter) readHeaders(wrong *variableErrors) {
 	variable, headers := setting("HEADERS")
 	if headers == "" {
-		return nil
+		return
 	}
-	for pair := range strings.SplitSeq(headers, ",") {
-		name, value, ok := strings.Cut(pair, "=")
-		value, err := url.PathUnescape(strings.TrimSpace(value))
-		if name = strings.TrimSpace(name); !ok || name == "" || err != nil {
-			return VariableError{variable, "must be name=value pairs, comma separated"}
-		}
-		e.header.Set(name, value)
+	all, ok := pairs(headers)
+	for _, pair := range all {
+		ok = ok && httpguts.ValidHeaderFieldName(pair.name) && httpguts.ValidHeaderFieldValue(pair.value)
+		e.header.Set(pair.name, pair.value)
 	}
-	return nil
+	wrong.unless(ok, variable, mustBePairs)
 }
 
-func (e *exporter) dial() error {
+const mustBePairs = "must be name=value pairs, comma separated, values percent-encoded"
+
+type pair struct{ name, value string }
+
+// pairs reads a list such as that of OTEL_EXPORTER_OTLP_HEADERS (W3C Baggage, without its properties).
+func pairs(list string) (all []pair, ok bool) {
+	for one := range strings.SplitSeq(list, ",") {
+		name, value, found := strings.Cut(one, "=")
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if name = strings.TrimSpace(name); !found || name == "" || err != nil {
+			return nil, false
+		}
+		all = append(all, pair{name, value})
+	}
+	return all, true
+}
+
+func (e *exporter) dial(wrong *variableErrors) {
 	variable, timeout := setting("TIMEOUT")
 	milliseconds, err := strconv.Atoi(cmp.Or(timeout, "10000"))
-	if err != nil || milliseconds <= 0 {
-		return VariableError{variable, "must be a number of milliseconds"}
-	}
+	wrong.unless(err == nil && milliseconds > 0, variable, "must be a number of milliseconds")
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if variable, file := setting("CERTIFICATE"); file != "" {
 		pem, err := os.ReadFile(file)
-		if config.RootCAs = x509.NewCertPool(); err != nil || !config.RootCAs.AppendCertsFromPEM(pem) {
-			return VariableError{variable, "must name a PEM file of certificates"}
-		}
+		config.RootCAs = x509.NewCertPool()
+		wrong.unless(err == nil && config.RootCAs.AppendCertsFromPEM(pem), variable, "must name a PEM file of certificates")
 	}
 	e.client = &http.Client{
 		Timeout:   time.Duration(milliseconds) * time.Millisecond,
@@ -121,7 +138,6 @@ func (e *exporter) dial() error {
 		// The headers may hold a credential, which is for the host that was named.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errRedirected },
 	}
-	return nil
 }
 
 // emptyAnswer is the length of an answer that holds an empty partial_success: full success looks like that,

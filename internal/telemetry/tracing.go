@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -30,10 +31,10 @@ func NewTracing(ctx context.Context, build Build, logger *slog.Logger) (*Tracing
 	if !tracingWanted() {
 		return nil, nil
 	}
-	exporter, err := newExporter()
-	if err != nil {
-		return nil, err
+	if wrong := CheckTracing(); len(wrong) > 0 {
+		return nil, wrong[0]
 	}
+	exporter, _ := newExporter()
 	reportTo(logger)
 	// Later ones win: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES are stronger than our defaults.
 	described, err := resource.New(ctx,
@@ -41,20 +42,42 @@ func NewTracing(ctx context.Context, build Build, logger *slog.Logger) (*Tracing
 		resource.WithAttributes(attribute.String("service.name", "tokenvend"), attribute.String("service.version", build.Version)),
 		resource.WithFromEnv())
 	if err != nil {
-		return nil, VariableError{"OTEL_RESOURCE_ATTRIBUTES", "must be name=value pairs, comma separated"}
+		return nil, errors.New("telemetry: the resource of the spans cannot be told")
 	}
 	// The provider takes the sampler and the limits from OTEL_TRACES_SAMPLER and kin by itself.
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(described))
 	return &Tracing{provider, provider.Tracer("github.com/sethealth/tokenvend", trace.WithInstrumentationVersion(build.Version))}, nil
 }
 
-// CheckTracing reports a [VariableError] for the first OTEL_EXPORTER_OTLP_ variable that cannot work.
-func CheckTracing() error {
+// CheckTracing reports every OTEL_ variable that cannot work. The SDK would go on with all traces for a
+// sampler that it does not know, and say so where nobody looks.
+func CheckTracing() []VariableError {
 	if !tracingWanted() {
 		return nil
 	}
-	_, err := newExporter()
-	return err
+	_, wrong := newExporter()
+	checkSampler(&wrong)
+	if attributes := os.Getenv("OTEL_RESOURCE_ATTRIBUTES"); attributes != "" {
+		_, ok := pairs(attributes)
+		wrong.unless(ok, "OTEL_RESOURCE_ATTRIBUTES", mustBePairs)
+	}
+	return wrong
+}
+
+func checkSampler(wrong *variableErrors) {
+	ratio := false
+	switch strings.ToLower(strings.TrimSpace(os.Getenv("OTEL_TRACES_SAMPLER"))) {
+	case "", "always_on", "always_off", "parentbased_always_on", "parentbased_always_off":
+	case "traceidratio", "parentbased_traceidratio":
+		ratio = true
+	default:
+		wrong.unless(false, "OTEL_TRACES_SAMPLER",
+			"must be always_on, always_off or traceidratio, or one of these after parentbased_")
+	}
+	if arg := strings.TrimSpace(os.Getenv("OTEL_TRACES_SAMPLER_ARG")); ratio && arg != "" {
+		share, err := strconv.ParseFloat(arg, 64)
+		wrong.unless(err == nil && share >= 0 && share <= 1, "OTEL_TRACES_SAMPLER_ARG", "must be a number from 0 to 1")
+	}
 }
 
 func tracingWanted() bool {

@@ -222,14 +222,63 @@ func TestVariablesThatCannotWorkAreRefusedWithoutTheirValues(t *testing.T) {
 		"OTEL_EXPORTER_OTLP_TIMEOUT":         "canary",
 		"OTEL_EXPORTER_OTLP_COMPRESSION":     "canary",
 		"OTEL_EXPORTER_OTLP_CERTIFICATE":     "/nonexistent/canary",
+		"OTEL_EXPORTER_OTLP_TRACES_HEADERS":  "canary of words=1",
+		"OTEL_RESOURCE_ATTRIBUTES":           "canary",
+		"OTEL_TRACES_SAMPLER":                "canary",
+		"OTEL_TRACES_SAMPLER_ARG":            "10%canary",
 	} {
 		t.Run(variable, func(t *testing.T) {
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+			t.Setenv("OTEL_TRACES_SAMPLER", "traceidratio")
 			t.Setenv(variable, value)
 			_, err := telemetry.NewTracing(t.Context(), telemetry.Build{}, slog.New(slog.DiscardHandler))
 			require.ErrorContains(t, err, variable)
 			assert.NotContains(t, err.Error(), "canary")
+			require.Len(t, telemetry.CheckTracing(), 1)
+			assert.Equal(t, variable, telemetry.CheckTracing()[0].Variable)
 		})
+	}
+}
+
+func TestEveryVariableThatCannotWorkIsNamedAtOnce(t *testing.T) {
+	want := []string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_HEADERS",
+		"OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_TRACES_SAMPLER", "OTEL_RESOURCE_ATTRIBUTES",
+	}
+	for _, variable := range want {
+		t.Setenv(variable, "nonsense")
+	}
+	var named []string
+	for _, wrong := range telemetry.CheckTracing() {
+		named = append(named, wrong.Variable)
+	}
+	assert.ElementsMatch(t, want, named)
+
+	t.Setenv("OTEL_SDK_DISABLED", "true")
+	assert.Empty(t, telemetry.CheckTracing(), "nobody reads them")
+}
+
+func TestTheSamplersOfTheSpecificationAreAccepted(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=prod,team=a%20b,empty=")
+	for _, row := range [][2]string{
+		{"", ""},
+		{"always_on", ""},
+		{"always_off", "unused"},
+		{"traceidratio", ""},
+		{"traceidratio", "0.25"},
+		{"parentbased_always_on", ""},
+		{"parentbased_always_off", ""},
+		{"parentbased_traceidratio", "0"},
+		{" ParentBased_TraceIDRatio ", " 1 "},
+	} {
+		t.Setenv("OTEL_TRACES_SAMPLER", row[0])
+		t.Setenv("OTEL_TRACES_SAMPLER_ARG", row[1])
+		assert.Empty(t, telemetry.CheckTracing(), "%q", row)
+	}
+	for _, ratio := range []string{"-0.1", "1.1", "NaN", "a half"} {
+		t.Setenv("OTEL_TRACES_SAMPLER_ARG", ratio)
+		assert.Len(t, telemetry.CheckTracing(), 1, ratio)
 	}
 }
 
