@@ -153,6 +153,41 @@ func TestAnIllServerIsLeftAloneAndTakenUpAgain(t *testing.T) {
 	}
 }
 
+// What a probe does not try, each request would find out anew.
+func TestAServerThatRefusesOneOfTheCommandsIsIllAndStaysSo(t *testing.T) {
+	for _, command := range []string{"evalsha", "eval", "get", "set", "del", "pttl", "pexpire", "time"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			r := newRig(t, server.URL())
+			r.well(t)
+			server.Do("ACL", "SETUSER", "little", "on", ">x", "~tokenvend:*",
+				"+eval", "+evalsha", "+get", "+set", "+del", "+pttl", "+pexpire", "+time", "+incr", "-"+command)
+			r = newRig(t, strings.Replace(server.URL(), "redis://", "redis://little:x@", 1))
+			r.ill(t, "the user may not do what is needed")
+			require.ErrorContains(t, r.client.Check(t.Context()), strings.ToUpper(command))
+		})
+	}
+}
+
+func TestCheckSaysSoIfAnAnswerComesTooLateForARequest(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r := newRig(t, server.Slow(170*time.Millisecond))
+	r.ill(t, "no answer in time")
+	err := r.client.Check(t.Context())
+	require.ErrorContains(t, err, "too slow")
+	require.ErrorContains(t, err, "100ms")
+}
+
+func TestADatabaseThatIsNotThereIsTold(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r := newRig(t, strings.TrimSuffix(server.URL(), "/0")+"/99")
+	r.ill(t, "no database of that number")
+	require.ErrorContains(t, r.client.Check(t.Context()), "REDIS_URL")
+}
+
 func TestAServerThatComesLaterIsTakenUp(t *testing.T) {
 	t.Parallel()
 	server := redistest.Prepare(t)
