@@ -158,6 +158,8 @@ func (s *Script) Run(ctx context.Context, keys []string, args ...any) (any, erro
 	}
 	charge(ctx, one.wait(allowed))
 	answered := one.answered()
+	// With less than a whole patience it says nothing of the server.
+	one.gaveUp.Store(!answered && ctx.Err() == nil && allowed >= patience)
 	took := time.Since(began)
 	s.took.Observe(took.Seconds())
 	if !answered || one.err != nil {
