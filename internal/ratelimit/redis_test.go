@@ -112,16 +112,24 @@ func TestRubbishAndADistantDebtAreNoLock(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	name := redisx.NewSpace(credentials("one")).Keys().Name("limit", "alice")
-	for _, row := range [][]any{{"SET", name, "rubbish"}, {"RPUSH", name, "x"}} {
+	for _, row := range [][]any{{"SET", name, "rubbish"}, {"SET", name, "nan"}, {"RPUSH", name, "x"}} {
 		server.Do("DEL", name)
 		server.Do(row...)
 		_, ok := newReplica(t, server, "one", 60, time.Minute).Allow(t.Context(), "alice")
-		assert.True(t, ok, "%v", row[0])
+		assert.True(t, ok, "%v", row)
+		assert.Positive(t, server.Do("PTTL", name), "it is mended: %v", row)
 	}
-	server.Do("SET", name, "9999999999999999") // as after a clock was set back
-	retryAfter, ok := newReplica(t, server, "one", 60, time.Minute).Allow(t.Context(), "alice")
-	assert.False(t, ok)
-	assert.LessOrEqual(t, retryAfter, time.Second)
+	for _, debt := range []string{"9999999999999999", "inf"} { // the first as after a clock was set back
+		server.Do("SET", name, debt)
+		l := newReplica(t, server, "one", 60, time.Minute)
+		retryAfter, ok := l.Allow(t.Context(), "alice")
+		assert.False(t, ok)
+		assert.LessOrEqual(t, retryAfter, time.Second)
+		assert.Positive(t, server.Do("PTTL", name), "it expires")
+		time.Sleep(retryAfter)
+		_, ok = l.Allow(t.Context(), "alice")
+		assert.True(t, ok, "after the time that was told: %s", debt)
+	}
 }
 
 func TestWithoutRedisEachReplicaLimitsAlone(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,6 +29,7 @@ type call struct {
 	sent   bool          // somebody still waited for it
 	answer any
 	err    error
+	gaveUp atomic.Bool // whoever waited had done so for a whole patience, before the answer came
 }
 
 // wait waits for the answer for as long as is allowed, and returns how much of that it took.
@@ -121,18 +123,23 @@ func lost(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// learn takes from a batch how the server is.
+// learn takes from a batch how the server is. Answers that come too late for everybody are as good as none.
 func (c *Client) learn(batch []*call) {
-	sent, failure := false, error(nil)
+	sent, late, failure := false, true, error(nil)
 	for _, one := range batch {
-		sent = sent || one.sent
-		if one.sent && one.err != nil {
+		if !one.sent {
+			continue
+		}
+		sent, late = true, late && one.gaveUp.Load()
+		if one.err != nil {
 			failure = one.err
 		}
 	}
 	switch {
 	case failure != nil:
 		c.fail(failure)
+	case sent && late:
+		c.fail(context.DeadlineExceeded)
 	case sent:
 		c.health.answered()
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,22 @@ const (
 	// checkTime is what `tokenvend check` waits. No request waits with it, and a first TLS handshake that reads
 	// the system's authorities can take longer than patience.
 	checkTime = 5 * time.Second
+)
+
+const (
+	// probeScript runs every command that the scripts of this program run: a server that is full, read-only or
+	// allows its user too little answers a PING. SET is first, because a full one lets those go on that have
+	// written already.
+	probeScript = `
+redis.call('SET', KEYS[1], '1', 'PX', 1000)
+redis.call('GET', KEYS[1])
+redis.call('PTTL', KEYS[1])
+redis.call('PEXPIRE', KEYS[1], 1000)
+redis.call('TIME')
+return redis.call('DEL', KEYS[1])`
+	// probes is how many keys are probed. Their slots are at most a ninth of all apart: so each node of a usual
+	// cluster is asked, and one node of it is not taken for a server.
+	probes = 16
 )
 
 // ErrUnavailable is what every command fails with: Redis gave no answer, and the caller goes on without.
@@ -93,9 +110,7 @@ func New(o Options) (*Client, error) {
 	c.connected.Store(&connection{url: url, redis: connected})
 	o.URL.Accept(func(content string) error { return ValidURL(secret.New(content)) })
 	c.base, c.cancel = context.WithCancel(context.Background())
-	// A write, and by the same command as all else: a server that is full, read-only or allows no
-	// scripts answers a PING.
-	c.probe = c.Script("probe", `return redis.call('SET', KEYS[1], '1', 'PX', 1000)`)
+	c.probe = c.Script("probe", probeScript)
 	c.running.Go(func() {
 		for range strikes {
 			err := c.ask(c.base, patience)
@@ -144,6 +159,8 @@ func (s *Script) Run(ctx context.Context, keys []string, args ...any) (any, erro
 	}
 	charge(ctx, one.wait(allowed))
 	answered := one.answered()
+	// With less than a whole patience it says nothing of the server.
+	one.gaveUp.Store(!answered && ctx.Err() == nil && allowed >= patience)
 	took := time.Since(began)
 	s.took.Observe(took.Seconds())
 	if !answered || one.err != nil {
@@ -184,7 +201,13 @@ func (c *Client) current() redis.UniversalClient {
 func (c *Client) ask(ctx context.Context, atMost time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
-	err := c.probe.lua.Run(ctx, c.current(), []string{"tokenvend:probe"}).Err()
+	pipe := c.current().Pipeline()
+	for i := range probes {
+		key := []string{"tokenvend:probe:" + strconv.Itoa(10*i)}
+		c.probe.lua.Eval(ctx, pipe, key)
+		c.probe.lua.EvalSha(ctx, pipe, key)
+	}
+	_, err := pipe.Exec(ctx)
 	if err == nil {
 		c.health.answered()
 	}

@@ -2,11 +2,13 @@ package redisx_test
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -151,6 +153,74 @@ func TestAnIllServerIsLeftAloneAndTakenUpAgain(t *testing.T) {
 			assert.Len(t, strings.Split(strings.TrimSpace(r.log.String()), "\n"), 2, "one line when it falls ill and one when it is well: %s", r.log)
 		})
 	}
+}
+
+// What a probe does not try, each request would find out anew.
+func TestAServerThatRefusesOneOfTheCommandsIsIllAndStaysSo(t *testing.T) {
+	for _, command := range []string{"evalsha", "eval", "get", "set", "del", "pttl", "pexpire", "time"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			r := newRig(t, server.URL())
+			r.well(t)
+			server.Do("ACL", "SETUSER", "little", "on", ">x", "~tokenvend:*",
+				"+eval", "+evalsha", "+get", "+set", "+del", "+pttl", "+pexpire", "+time", "+incr", "-"+command)
+			r = newRig(t, strings.Replace(server.URL(), "redis://", "redis://little:x@", 1))
+			r.ill(t, "the user may not do what is needed")
+			require.ErrorContains(t, r.client.Check(t.Context()), strings.ToUpper(command))
+		})
+	}
+}
+
+func TestCheckSaysSoIfAnAnswerComesTooLateForARequest(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r := newRig(t, server.Slow(170*time.Millisecond))
+	r.ill(t, "no answer in time")
+	err := r.client.Check(t.Context())
+	require.ErrorContains(t, err, "too slow")
+	require.ErrorContains(t, err, "100ms")
+}
+
+// Its answers come, but when nobody waits for them any more.
+func TestAServerThatBecomesTooSlowIsLeftAloneAndTakenUpAgain(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var delay atomic.Int64
+	r := newRig(t, server.SlowBy(func() time.Duration { return time.Duration(delay.Load()) }))
+	r.well(t)
+	delay.Store(int64(170 * time.Millisecond))
+	r.ill(t, "no answer in time")
+	delay.Store(0)
+	r.well(t)
+	assert.Len(t, strings.Split(strings.TrimSpace(r.log.String()), "\n"), 2, r.log)
+}
+
+func TestWhoHadLittleTimeLeftMakesNoServerIll(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r := newRig(t, server.Slow(60*time.Millisecond))
+	r.well(t)
+	var spent []context.Context
+	for range 5 {
+		ctx := redisx.WithBudget(t.Context())
+		_, _ = r.incr.Run(ctx, []string{"tokenvend:test"})
+		spent = append(spent, ctx)
+	}
+	for _, ctx := range spent {
+		_, err := r.incr.Run(ctx, []string{"tokenvend:test"})
+		require.Error(t, err)
+		time.Sleep(70 * time.Millisecond) // until the answer is there
+	}
+	assert.Empty(t, r.log.String())
+}
+
+func TestADatabaseThatIsNotThereIsTold(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r := newRig(t, strings.TrimSuffix(server.URL(), "/0")+"/99")
+	r.ill(t, "no database of that number")
+	require.ErrorContains(t, r.client.Check(t.Context()), "REDIS_URL")
 }
 
 func TestAServerThatComesLaterIsTakenUp(t *testing.T) {

@@ -79,14 +79,19 @@ func (c *Client) State() string {
 // up is whether the server answered and is not ill.
 func (c *Client) up() bool { return !c.health.ill.Load() && c.health.last.Load() != 0 }
 
-// Check asks the server once now. The error says what is wrong and how to mend it.
+// Check asks the server now: at first with time to connect, then with no more than a request has. The error
+// says what is wrong and how to mend it.
 func (c *Client) Check(ctx context.Context) error {
-	err := c.ask(ctx, checkTime)
-	if err == nil {
-		return nil
+	if err := c.ask(ctx, checkTime); err != nil {
+		d := diagnose(err)
+		return fmt.Errorf("redis: %s: %s", d.reason, d.mend)
 	}
-	d := diagnose(err)
-	return fmt.Errorf("redis: %s: %s", d.reason, d.mend)
+	for range strikes {
+		if c.ask(ctx, patience) == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("redis: it answers, but too slow to be of use: a request waits %v for it; put it nearer, or see what slows it down", patience)
 }
 
 // diagnosis is what a failure of go-redis means, in words of our own: theirs may hold addresses, names and
@@ -97,11 +102,15 @@ type diagnosis struct {
 	certain bool
 }
 
-// replies are the errors of the server that an operator can mend, by their first word.
+// replies are the errors of the server that an operator can mend, by their first words.
 var replies = []struct{ code, reason, mend string }{
 	{"WRONGPASS", "wrong user or password", "correct them in REDIS_URL"},
 	{"NOAUTH", "a password is needed", "put user and password into REDIS_URL"},
-	{"NOPERM", "the user may not do what is needed", "allow it EVAL, EVALSHA and the keys tokenvend:*"},
+	{"NOPERM", mayNot, allow},
+	{"ACL failure in script", mayNot, allow},
+	{"The user executing the script", mayNot, allow}, // before Redis 7.2
+	{"DB index", "it has no database of that number", "correct the number at the end of REDIS_URL"},
+	{"MOVED", "it is one node of a cluster", "name the cluster's nodes in REDIS_URL: redis://host:port?addr=host:port"},
 	{"OOM", "out of memory", "raise its maxmemory, or let it evict keys (maxmemory-policy volatile-ttl)"},
 	{"READONLY", "a read-only replica", "point REDIS_URL at the primary"},
 	{"LOADING", "still loading its data", "wait until it is done"},
@@ -110,11 +119,17 @@ var replies = []struct{ code, reason, mend string }{
 	{"CLUSTERDOWN", "the cluster is down", "mend the cluster"},
 }
 
+const (
+	mayNot = "the user may not do what is needed"
+	allow  = "allow it EVAL, EVALSHA, GET, SET, DEL, PTTL, PEXPIRE and TIME on the keys tokenvend:*, with SELECT for a database other than 0 and CLUSTER SLOTS for a cluster"
+)
+
 func diagnose(err error) diagnosis {
 	if reply := redis.Error(nil); errors.As(err, &reply) {
+		said := strings.TrimPrefix(reply.Error(), "ERR ")
 		for _, r := range replies {
 			// Redis 6 puts a script's error behind words of its own.
-			if strings.HasPrefix(reply.Error(), r.code) || strings.Contains(reply.Error(), ": "+r.code+" ") || strings.Contains(reply.Error(), "-"+r.code+" ") {
+			if strings.HasPrefix(said, r.code) || strings.Contains(said, ": "+r.code+" ") || strings.Contains(said, "-"+r.code+" ") {
 				return diagnosis{r.reason, r.mend, true}
 			}
 		}

@@ -15,10 +15,16 @@ const (
 	// lookScript gives the token if it lives longer than ARGV[1] ms, else tries for the lock ARGV[2] too.
 	// In one step and one round trip: between a look and a lock nobody else can mint. A lock that it has
 	// already, from a look whose answer was lost, is its own; one that lives longer than ARGV[4] ms is nobody's.
+	// What is of another type is dropped here, and given as a token that nobody can open.
 	lookScript = `
 local value = redis.pcall('GET', KEYS[1])
-if type(value) ~= 'string' then value = '' end
 local left = redis.call('PTTL', KEYS[1])
+if not value then
+  value = ''
+elseif type(value) ~= 'string' then
+  redis.call('DEL', KEYS[1])
+  value, left = '?', -1
+end
 if value ~= '' and left > tonumber(ARGV[1]) then return {value, left, 0} end
 local got = redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3])
 if not got then

@@ -76,3 +76,22 @@ func TestAClusterSharesTokensAndLimitsToo(t *testing.T) {
 	}
 	assert.Equal(t, "redis: ok", lineOf(harness.Run(t, f.env, "check").Stdout, "redis: "))
 }
+
+// It would serve some users' entries and refuse those of the others.
+func TestOneNodeOfAClusterIsNotTakenForAServer(t *testing.T) {
+	t.Parallel()
+	nodes, _ := newCluster(t)
+	sethealth := harness.NewSethealth(t)
+	for _, node := range nodes {
+		env := sethealth.Env().With(harness.Env{"TOKEN_CACHE": "redis", "REDIS_URL": node.URL()})
+		line := lineOf(harness.Run(t, env, "check").Stdout, "redis: ")
+		assert.Contains(t, line, "one node of a cluster")
+		assert.Contains(t, line, "?addr=")
+		s := harness.Start(t, env)
+		waitFor(t, s, false)
+		for i := range 10 {
+			requireServed(t, sethealth, s, fmt.Sprintf("user-%d", i))
+		}
+		assert.Equal(t, []string{"ill"}, changes(s))
+	}
+}

@@ -221,7 +221,7 @@ func TestWhateverIsTamperedWithIsAMissAndNoFailedRequest(t *testing.T) {
 	names := f.keys("")
 	for i, name := range names {
 		value, err := client.Get(ctx, name).Bytes()
-		if err != nil { // the probe's, which lives a second
+		if err != nil { // gone meanwhile
 			continue
 		}
 		at := 0

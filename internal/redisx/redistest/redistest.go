@@ -144,6 +144,12 @@ func (s *Server) Dump() map[string]string {
 // Slow is the server behind a line that takes d for every answer: a URL for it, until the test ends.
 func (s *Server) Slow(d time.Duration) string {
 	s.t.Helper()
+	return s.SlowBy(func() time.Duration { return d })
+}
+
+// SlowBy is [Server.Slow] behind a line whose time may change.
+func (s *Server) SlowBy(d func() time.Duration) string {
+	s.t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)
@@ -161,7 +167,7 @@ func (s *Server) Slow(d time.Duration) string {
 				_ = client.Close()
 				continue
 			}
-			running.Go(func() { copySlowly(server, client, 0) })
+			running.Go(func() { copySlowly(server, client, func() time.Duration { return 0 }) })
 			running.Go(func() { copySlowly(client, server, d) })
 		}
 	})
@@ -169,7 +175,7 @@ func (s *Server) Slow(d time.Duration) string {
 }
 
 // copySlowly copies until either side is closed, and closes both.
-func copySlowly(to, from net.Conn, d time.Duration) {
+func copySlowly(to, from net.Conn, d func() time.Duration) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 32<<10)
@@ -178,7 +184,7 @@ func copySlowly(to, from net.Conn, d time.Duration) {
 		if err != nil {
 			return
 		}
-		time.Sleep(d)
+		time.Sleep(d())
 		if _, err := to.Write(buf[:n]); err != nil {
 			return
 		}
