@@ -1,7 +1,9 @@
 package deploy_test
 
 import (
+	"bytes"
 	"maps"
+	"os/exec"
 	"slices"
 	"strconv"
 	"testing"
@@ -73,7 +75,12 @@ func (c container) env() map[string]string {
 func render(t *testing.T, folder string) map[string][]object {
 	t.Helper()
 	kinds := map[string][]object{}
-	for _, o := range documents[object](t, run(t, "go", "tool", "-modfile=kustomize/go.mod", "kustomize", "build", folder)) {
+	var told bytes.Buffer // what go downloads for it, the first time
+	cmd := exec.CommandContext(t.Context(), tool(t, "go"), "tool", "-modfile=kustomize/go.mod", "kustomize", "build", folder)
+	cmd.Stderr = &told
+	rendered, err := cmd.Output()
+	require.NoError(t, err, "%s", &told)
+	for _, o := range documents[object](t, string(rendered)) {
 		kinds[o.Kind] = append(kinds[o.Kind], o)
 	}
 	return kinds
