@@ -39,9 +39,6 @@ bench: ## each gate by Go's benchmarks, for benchstat; then the built binary aga
 bench-growth: ## how cost grows with users, connections and sizes: the table and pictures of docs/performance.md
 	cd test && go run ./bench grow ../docs/performance
 
-profile: ## renew cmd/tokenvend/default.pgo, by which go build speeds up the paths of a warm request
-	cd test && go run ./bench -each 20s profile ../cmd/tokenvend/default.pgo
-
 soak: ## mixed users and faults against the built binary for DURATION (2m)
 	cd test && TOKENVEND_SOAK=$(or $(DURATION),2m) go test -count=1 -timeout 0 -v ./soak
 
@@ -59,4 +56,4 @@ check-deploy: ## deploy/ and the pages about it, with the tools that are install
 release: ## binaries, checksums and SBOMs into dist/: make release VERSION=1.2.3; RELEASE=yes also tags
 	VERSION="$(VERSION)" RELEASE="$(RELEASE)" deploy/release.sh
 
-.PHONY: help build demo test bench bench-growth profile soak fuzz lint check check-deploy release
+.PHONY: help build demo test bench bench-growth soak fuzz lint check check-deploy release

@@ -48,8 +48,6 @@ func copyTree(t *testing.T, from, to string) {
 // buildRelease is the hash of the binary that folder gives, built as a release is.
 func buildRelease(t *testing.T, folder string) string {
 	t.Helper()
-	// The profile is one more input of the same kind as the sources, and makes a build take three times as long.
-	t.Setenv("GOFLAGS", "-pgo=off")
 	binary := filepath.Join(t.TempDir(), "tokenvend")
 	run(t, "make", "-s", "-C", folder, "build", "VERSION=1.2.3", "COMMIT=0123456789abcdef0123456789abcdef01234567", "OUT="+binary)
 	assert.Contains(t, runFile(t, binary, "version"), "tokenvend 1.2.3, commit 0123456789abcdef0123456789abcdef01234567, go1.")

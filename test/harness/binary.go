@@ -37,8 +37,7 @@ func build(command string) func() (string, error) {
 			return "", err
 		}
 		path := filepath.Join(dir, command)
-		// Without the profile, which changes the speed alone and makes every dependency be compiled once more.
-		cmd := exec.Command("go", "build", "-pgo=off", fmt.Sprintf("-race=%t", !withoutRaces), "-o", path, "./cmd/"+command)
+		cmd := exec.Command("go", "build", fmt.Sprintf("-race=%t", !withoutRaces), "-o", path, "./cmd/"+command)
 		cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", errors.New(string(out))
