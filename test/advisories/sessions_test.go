@@ -2,7 +2,6 @@ package advisories_test
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/test/harness"
 )
@@ -142,17 +140,13 @@ func anOutageIsNoRefusal(t *testing.T) {
 }
 
 func anIssuerThatIsDownAtStartIsWaitedFor(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := listener.Addr().String()
-	require.NoError(t, listener.Close())
+	address, listen := harness.Reserve(t)
 	key := newRSA(t)
 	_, s := start(t, harness.Env{"JWT_SECRET": "-", "JWT_JWKS_URL": "http://" + address + "/keys"})
 	assert.Equal(t, 200, s.Do("GET", "/healthz", "").Status)
 	assert.Equal(t, 503, s.Do("GET", "/readyz", "").Status)
 	assert.Equal(t, 503, s.Ask(signed(t, key, "a", harness.Claims("alice"))).Status)
-	listener, err = net.Listen("tcp", address)
-	require.NoError(t, err)
+	listener := listen()
 	issuer := &http.Server{Handler: keySet(t, key, "a")}
 	go func() { _ = issuer.Serve(listener) }()
 	t.Cleanup(func() { _ = issuer.Close() })
