@@ -138,7 +138,7 @@ type followed struct {
 func NewFollower(log *slog.Logger, reg prometheus.Registerer, vars ...*Var) *Follower {
 	f := &Follower{log: log, reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tokenvend_file_reloads_total",
-		Help: "Secret and certificate files read again with new content (changed) or in vain (failed; counted once until it is well again).",
+		Help: "Secret and certificate files read again with new content (changed) or in vain (failed; at every reading until it is well again).",
 	}, []string{"variable", "outcome"})}
 	reg.MustRegister(f.reloads)
 	for _, v := range vars {
@@ -172,8 +172,10 @@ func (f *Follower) Run(ctx context.Context) {
 
 func (f *Follower) read(v *followed) {
 	_, err := v.Reload()
+	if err != nil {
+		f.reloads.WithLabelValues(v.name, "failed").Inc() // each time: an alert must last as long as the trouble
+	}
 	if err != nil && !v.broken {
-		f.reloads.WithLabelValues(v.name, "failed").Inc()
 		f.log.Error("file cannot be used, the old content stays in use", "variable", v.name, "error", err.Error())
 	}
 	v.broken = err != nil

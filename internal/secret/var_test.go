@@ -200,7 +200,7 @@ func tick() {
 func count(t *testing.T, reg *prometheus.Registry, want string) {
 	t.Helper()
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP tokenvend_file_reloads_total Secret and certificate files read again with new content (changed) or in vain (failed; counted once until it is well again).
+# HELP tokenvend_file_reloads_total Secret and certificate files read again with new content (changed) or in vain (failed; at every reading until it is well again).
 # TYPE tokenvend_file_reloads_total counter
 `+want+"\n")))
 }
@@ -232,7 +232,7 @@ func TestTheSwapOfAKubernetesVolumeIsFollowed(t *testing.T) {
 			assert.Equal(t, 1, strings.Count(logged.String(), `"level":"ERROR"`), "told once: %s", logged.String())
 			count(t, reg, `tokenvend_file_reloads_total{outcome="changed",variable="KEY_FILE"} 0
 tokenvend_file_reloads_total{outcome="changed",variable="SECRET_FILE"} 2
-tokenvend_file_reloads_total{outcome="failed",variable="KEY_FILE"} 1
+tokenvend_file_reloads_total{outcome="failed",variable="KEY_FILE"} 7
 tokenvend_file_reloads_total{outcome="failed",variable="SECRET_FILE"} 0`)
 
 			k.swap(t, map[string]string{"key": "", "secret": canary + "3"})
