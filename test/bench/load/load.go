@@ -141,7 +141,7 @@ func (l *loop) run() error {
 		l.idle = append(l.idle, l.conns...)
 	} else {
 		for _, c := range l.conns {
-			if l.Count > 0 && l.sent >= l.Count {
+			if !l.more() {
 				break
 			}
 			if err := l.ask(c, time.Now()); err != nil {
@@ -152,7 +152,7 @@ func (l *loop) run() error {
 	events := make([]syscall.EpollEvent, 256)
 	for due := start; ; {
 		now := time.Now()
-		open := now.Before(end) && (l.Count == 0 || l.sent < l.Count)
+		open := now.Before(end) && l.more()
 		underWay := l.sent - l.result.Answers - l.result.Refusals
 		if !open && (underWay == 0 || now.After(end.Add(time.Second))) {
 			l.result.Took = now.Sub(start)
@@ -161,7 +161,7 @@ func (l *loop) run() error {
 		wait := 100
 		if l.Rate > 0 && open {
 			wait = 0 // a sleep of less than a millisecond cannot be asked for
-			for ; len(l.idle) > 0 && !due.After(now); due = due.Add(time.Duration(rand.ExpFloat64() * float64(time.Second) / l.Rate)) {
+			for ; len(l.idle) > 0 && l.more() && !due.After(now); due = due.Add(time.Duration(rand.ExpFloat64() * float64(time.Second) / l.Rate)) {
 				c := l.idle[0] // each in its turn, so that none is closed for being idle
 				l.idle = l.idle[1:]
 				if err := l.ask(c, due); err != nil {
@@ -180,6 +180,9 @@ func (l *loop) run() error {
 		}
 	}
 }
+
+// more reports whether Count allows another request.
+func (l *loop) more() bool { return l.Count == 0 || l.sent < l.Count }
 
 func (l *loop) ask(c *conn, at time.Time) error {
 	c.request = l.Request(c.request[:0], l.sent)
@@ -229,7 +232,7 @@ func (l *loop) read(c *conn, open bool) error {
 	switch {
 	case l.Rate > 0:
 		l.idle = append(l.idle, c)
-	case open && (l.Count == 0 || l.sent < l.Count):
+	case open && l.more():
 		return l.ask(c, now)
 	}
 	return nil

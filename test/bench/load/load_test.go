@@ -27,13 +27,20 @@ func TestEveryRequestIsAnsweredAndCountedOnce(t *testing.T) {
 	addr := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 20_000)[:1500]) })
 	for name, rate := range map[string]float64{"as fast as it goes": 0, "at a rate": 5000} {
 		t.Run(name, func(t *testing.T) {
-			r, err := load.InThread(load.Options{Addr: addr, Request: request, Connections: 4, For: 10 * time.Second, Count: 500, Rate: rate, CPU: -1})
+			r, err := load.InThread(load.Options{Addr: addr, Request: request, Connections: 3, For: 10 * time.Second, Count: 500, Rate: rate, CPU: -1})
 			require.NoError(t, err)
 			assert.Equal(t, 500, r.Answers)
 			assert.Zero(t, r.Refusals)
 			assert.Positive(t, r.Latencies.Quantile(.5))
 		})
 	}
+}
+
+func TestALoadBehindItsRateStopsAtItsCount(t *testing.T) {
+	addr := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("here")) })
+	r, err := load.InThread(load.Options{Addr: addr, Request: request, Connections: 16, For: 10 * time.Second, Count: 3, Rate: 1e9, CPU: -1})
+	require.NoError(t, err)
+	assert.Equal(t, 3, r.Answers)
 }
 
 func TestAnythingButA200IsARefusal(t *testing.T) {
