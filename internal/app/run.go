@@ -105,6 +105,7 @@ func (a *app) run(ctx context.Context, l Listeners) error {
 }
 
 func (a *app) serve(server *http.Server, l net.Listener) error {
+	l = postponing{l}
 	if a.certificate != nil {
 		return server.ServeTLS(l, "", "")
 	}
