@@ -66,7 +66,6 @@ func newChain(tb testing.TB, algorithm jose.SignatureAlgorithm, log io.Writer, u
 	tb.Cleanup(cache.Close)
 	limiter, err := ratelimit.New(ratelimit.Options{Burst: 1_000_000, Period: time.Second, Size: users, Registerer: reg})
 	require.NoError(tb, err)
-	tb.Cleanup(limiter.Close)
 	origins, err := api.ParseOrigins([]string{listed})
 	require.NoError(tb, err)
 	return &chain{

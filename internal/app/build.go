@@ -87,14 +87,9 @@ func (a *app) newLimiter(shared ratelimit.Shared) (api.Limiter, error) {
 	if c.RateLimit.N == 0 {
 		return nil, nil
 	}
-	limiter, err := ratelimit.New(ratelimit.Options{
+	return ratelimit.New(ratelimit.Options{
 		Burst: c.RateLimit.N, Period: c.RateLimit.Per, Size: c.TokenCacheSize, Registerer: a.registry, Shared: shared,
 	})
-	if err != nil {
-		return nil, err
-	}
-	a.closers = append(a.closers, limiter.Close)
-	return limiter, nil
 }
 
 // newSessions builds the checks of SESSION_CHECK, in its order.

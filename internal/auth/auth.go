@@ -15,7 +15,8 @@ import (
 
 // Identity is who is calling, and which check vouched for it.
 type Identity struct {
-	// Subject names the user. It has passed [ValidSubject].
+	// Subject names the user. It has passed [ValidSubject], and is no part of a longer string, so that
+	// whoever keeps it keeps no more.
 	Subject string
 	// Check is the name of the check that decided, as in SESSION_CHECK. It is set on errors too, if
 	// any check decided.

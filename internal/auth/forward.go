@@ -69,10 +69,7 @@ func NewForward(o ForwardOptions) (*Forward, error) {
 		}
 	}
 	if o.CacheTTL > 0 {
-		var err error
-		if f.verdicts, err = newVerdicts("forward", o.Remember, o.Registerer); err != nil {
-			return nil, fmt.Errorf("auth: forward: %w", err)
-		}
+		f.verdicts = newVerdicts("forward", o.Remember, o.Registerer)
 	}
 	return f, nil
 }

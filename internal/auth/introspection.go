@@ -67,10 +67,7 @@ func NewIntrospection(o IntrospectionOptions) (*Introspection, error) {
 	}
 	i.o.SubjectField = cmp.Or(o.SubjectField, "sub")
 	if o.CacheTTL > 0 {
-		var err error
-		if i.verdicts, err = newVerdicts("introspection", o.Remember, o.Registerer); err != nil {
-			return nil, fmt.Errorf("auth: introspection: %w", err)
-		}
+		i.verdicts = newVerdicts("introspection", o.Remember, o.Registerer)
 	}
 	return i, nil
 }

@@ -88,9 +88,7 @@ func NewJWT(o JWTOptions) (*JWT, error) {
 	if err := j.findKeys(o); err != nil {
 		return nil, err
 	}
-	if j.verdicts, err = newVerdicts("jwt", o.Remember, o.Registerer); err != nil {
-		return nil, fmt.Errorf("auth: jwt: %w", err)
-	}
+	j.verdicts = newVerdicts("jwt", o.Remember, o.Registerer)
 	return j, nil
 }
 

@@ -7,8 +7,9 @@ import (
 	"encoding/binary"
 	"time"
 
-	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sethealth/tokenvend/internal/recent"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 // (endpoint, audience, scope) is fixed for the check's life, and a no is never remembered.
 type verdicts struct {
 	key   [sha256.Size]byte
-	cache *otter.Cache[digest, verdict]
+	known *recent.Map[digest, verdict]
 	hits  prometheus.Counter
 }
 
@@ -37,27 +38,19 @@ type verdict struct {
 	made, until int64
 }
 
-// newVerdicts remembers that many, the least used leave first; a size of 0 means 20,000.
-func newVerdicts(check string, size int, reg prometheus.Registerer) (*verdicts, error) {
-	v := &verdicts{hits: prometheus.NewCounter(prometheus.CounterOpts{
-		Name:        "tokenvend_session_remembered_total",
-		Help:        "Sessions let in by a verdict that was still remembered.",
-		ConstLabels: prometheus.Labels{"check": check},
-	})}
-	_, _ = rand.Read(v.key[:]) // never fails
-	cache, err := otter.New(&otter.Options[digest, verdict]{
-		MaximumSize: cmp.Or(size, defaultRemembered),
-		Clock:       wallClock{},
-		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[digest, verdict]) time.Duration {
-			return time.Duration(max(1, e.Value.until-e.Value.made)) // 0 would mean for ever
+// newVerdicts remembers that many or somewhat more, the least used leave first; a size of 0 means 20,000.
+func newVerdicts(check string, size int, reg prometheus.Registerer) *verdicts {
+	v := &verdicts{
+		known: recent.New[digest, verdict](maxVerdictAge, cmp.Or(size, defaultRemembered)),
+		hits: prometheus.NewCounter(prometheus.CounterOpts{
+			Name:        "tokenvend_session_remembered_total",
+			Help:        "Sessions let in by a verdict that was still remembered.",
+			ConstLabels: prometheus.Labels{"check": check},
 		}),
-	})
-	if err != nil {
-		return nil, err
 	}
-	v.cache = cache
+	_, _ = rand.Read(v.key[:]) // never fails
 	reg.MustRegister(v.hits)
-	return v, nil
+	return v
 }
 
 // hash of a credential of one or more parts, each with its length so that no two lists are alike.
@@ -74,7 +67,7 @@ func (v *verdicts) hash(parts ...string) digest {
 // recall is the user that was let in under h, if that holds now and rests on the same keys. The wall
 // clock is compared on every hit; one that was set back before the verdict was made voids it.
 func (v *verdicts) recall(h digest, keys *keySet, now time.Time) (string, bool) {
-	known, ok := v.cache.GetIfPresent(h)
+	known, ok := v.known.Get(h)
 	if !ok || known.keys != keys {
 		return "", false
 	}
@@ -91,13 +84,6 @@ func (v *verdicts) remember(h digest, subject string, keys *keySet, now, until t
 		until = end
 	}
 	if until.After(now) {
-		v.cache.Set(h, verdict{subject: subject, keys: keys, made: now.UnixNano(), until: until.UnixNano()})
+		v.known.Put(h, verdict{subject: subject, keys: keys, made: now.UnixNano(), until: until.UnixNano()})
 	}
 }
-
-// wallClock keeps the cache on the clock that verdicts end by, and without a goroutine: what has ended
-// is cleared away as others are written.
-type wallClock struct{}
-
-func (wallClock) NowNano() int64                      { return time.Now().UnixNano() }
-func (wallClock) Tick(time.Duration) <-chan time.Time { return nil }

@@ -5,19 +5,19 @@ package ratelimit
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sethealth/tokenvend/internal/recent"
 )
 
 // Options are what a [Limiter] is made of: Burst requests in each Period, for each user.
 type Options struct {
 	Burst  int
 	Period time.Duration
-	// Size is how many users are remembered, the least active leave first. Whoever is forgotten starts
+	// Size is how many users are remembered, or up to twice as many; the least active leave first. Whoever is forgotten starts
 	// with a whole burst.
 	Size       int
 	Registerer prometheus.Registerer
@@ -54,14 +54,14 @@ func (r Rule) next(now, tat int64) (newTAT, wait int64) {
 type Limiter struct {
 	rule    Rule
 	shared  Shared
-	users   *otter.Cache[string, *atomic.Int64] // theoretical arrival time in microseconds since started
+	users   *recent.Map[string, *atomic.Int64] // theoretical arrival time in microseconds since started
 	started time.Time
 
 	allowed, denied prometheus.Counter
 }
 
 // New makes a Limiter. It fails if there is no burst, period or size, or if the rate is over a million a
-// second. Close it after use.
+// second.
 func New(o Options) (*Limiter, error) {
 	if o.Burst <= 0 || o.Period <= 0 || o.Size <= 0 || o.Registerer == nil {
 		return nil, errors.New("ratelimit: Burst, Period, Size and Registerer are needed")
@@ -75,16 +75,8 @@ func New(o Options) (*Limiter, error) {
 		shared:  o.Shared,
 		started: time.Now(),
 	}
-	users, err := otter.New(&otter.Options[string, *atomic.Int64]{
-		MaximumSize: o.Size,
-		// Who was idle for a window owes nothing. The second more is what a reading may fall short of.
-		ExpiryCalculator: otter.ExpiryAccessing[string, *atomic.Int64](l.rule.Window + time.Second),
-		Logger:           &otter.NoopLogger{},
-	})
-	if err != nil {
-		return nil, errors.New("ratelimit: the store refuses its size")
-	}
-	l.users = users
+	// Who was idle for a window owes nothing. The second more is what a reading may fall short of.
+	l.users = recent.New[string, *atomic.Int64](l.rule.Window+time.Second, o.Size)
 	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tokenvend_ratelimit_decisions_total",
 		Help: "Decisions of the limit per user: allowed, denied.",
@@ -93,7 +85,7 @@ func New(o Options) (*Limiter, error) {
 	o.Registerer.MustRegister(decisions, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tokenvend_ratelimit_users",
 		Help: "Users that the limit in memory remembers.",
-	}, func() float64 { return float64(users.EstimatedSize()) }))
+	}, func() float64 { return float64(l.users.Len()) }))
 	return l, nil
 }
 
@@ -116,10 +108,9 @@ func (l *Limiter) Allow(ctx context.Context, user string) (retryAfter time.Durat
 }
 
 func (l *Limiter) inMemory(user string) time.Duration {
-	tat, found := l.users.GetIfPresent(user)
+	tat, found := l.users.Get(user)
 	if !found {
-		// The caller's string may be part of something large.
-		tat, _ = l.users.SetIfAbsent(strings.Clone(user), new(atomic.Int64))
+		tat = l.users.Add(user, new(atomic.Int64))
 	}
 	for {
 		now, owed := time.Since(l.started).Microseconds(), tat.Load()
@@ -132,6 +123,3 @@ func (l *Limiter) inMemory(user string) time.Duration {
 		}
 	}
 }
-
-// Close stops the Limiter's housekeeping.
-func (l *Limiter) Close() { l.users.StopAllGoroutines() }

@@ -33,11 +33,9 @@ func newReplica(t *testing.T, server *redistest.Server, account credentials, bur
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	require.Eventually(t, func() bool { return client.State() != "not asked yet" }, 5*time.Second, time.Millisecond)
-	l := newLimiter(t, burst, period, func(o *ratelimit.Options) {
+	return newLimiter(t, burst, period, func(o *ratelimit.Options) {
 		o.Shared = ratelimit.NewRedis(client, redisx.NewSpace(account))
 	})
-	t.Cleanup(l.Close)
-	return l
 }
 
 func TestAFleetSharesOneLimit(t *testing.T) {
@@ -84,7 +82,6 @@ func TestTheScriptDecidesAsTheProcessDoes(t *testing.T) {
 		t.Run(fmt.Sprint(rule.burst), func(t *testing.T) {
 			shared := newReplica(t, server, credentials(fmt.Sprint(rule)), rule.burst, rule.period)
 			local := newLimiter(t, rule.burst, rule.period)
-			defer local.Close()
 			for range rule.burst + 3 {
 				wantAfter, want := local.Allow(t.Context(), "alice")
 				gotAfter, got := shared.Allow(t.Context(), "alice")

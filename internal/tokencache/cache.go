@@ -8,7 +8,6 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
@@ -197,8 +196,7 @@ func (c *Cache) keep(user string, token sethealth.Token, now time.Time) {
 		// Sethealth gives less than was asked for: a new one at once would be no older.
 		e.refreshAt.Store(c.clock(now) + int64(refreshPause))
 	}
-	// The caller's string may be part of something large.
-	c.store.Set(strings.Clone(user), e)
+	c.store.Set(user, e)
 }
 
 // hold marks an entry: Sethealth has just failed to replace it.
