@@ -81,8 +81,11 @@ func (x *exchange) traceID(r *http.Request) string {
 	if id := x.span.TraceID(); id != "" {
 		return id
 	}
-	id, _ := telemetry.TraceID(r.Header.Get("Traceparent"))
-	return id
+	if parents := r.Header["Traceparent"]; len(parents) > 0 {
+		id, _ := telemetry.TraceID(parents[0])
+		return id
+	}
+	return ""
 }
 
 // levelOf keeps probes out of the usual log and puts what an operator must see above it.

@@ -77,31 +77,41 @@ type deadline struct {
 
 	mu          sync.Mutex
 	asked, real time.Time // zero for none
+	interrupted bool
 }
 
 func (d *deadline) move(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked = t
-	sooner := !t.IsZero() && (d.real.IsZero() || t.Before(d.real))
-	interrupted := !d.real.IsZero() && d.real.Before(d.since)
-	if !sooner && !interrupted {
+	switch {
+	case !t.IsZero() && t.Before(d.since):
+		d.interrupted = true
+		return d.set(t)
+	case !t.IsZero() && (d.real.IsZero() || t.Before(d.real)):
+		d.real = t
+	case !d.interrupted:
 		return nil
 	}
-	d.real = t
-	return d.set(t)
+	d.interrupted = false
+	return d.set(d.real)
 }
 
 // goesOn reports whether err is that of a real deadline before the one asked for, and moves it there.
 func (d *deadline) goesOn(err error) bool {
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err == nil {
 		return false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.asked.IsZero() && !time.Now().Before(d.asked) {
+	if d.interrupted || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	now := time.Now()
+	reached := !d.real.IsZero() && !now.Before(d.real) // else it was an interruption that is over already
+	if !reached || !d.asked.IsZero() && !now.Before(d.asked) {
 		return false
 	}
 	d.real = d.asked
-	return d.set(d.asked) == nil
+	return d.set(d.real) == nil
 }

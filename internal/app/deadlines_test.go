@@ -80,8 +80,24 @@ func TestAReadIsInterruptedAndTheNextOneIsNot(t *testing.T) {
 		time.Sleep(time.Second)
 		require.NoError(t, c.SetReadDeadline(time.Unix(1, 0))) // as net/http does
 		assert.Equal(t, time.Second, <-interrupted)
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(2*time.Minute)))
+		assert.Equal(t, 2*time.Minute, took(t, c.Read))
+	})
+}
+
+func TestARealDeadlineIsLeftBehindByAnInterruption(t *testing.T) {
+	onPipe(t, func(t *testing.T, c, peer net.Conn) {
 		require.NoError(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
-		assert.Equal(t, time.Minute, took(t, c.Read))
+		require.NoError(t, c.SetReadDeadline(time.Unix(1, 0)))
+		assert.Zero(t, took(t, c.Read))
+		require.NoError(t, c.SetReadDeadline(time.Time{}))
+		go func() {
+			time.Sleep(time.Hour)
+			_, _ = peer.Write([]byte("late"))
+		}()
+		n, err := c.Read(make([]byte, 10))
+		require.NoError(t, err)
+		assert.Equal(t, 4, n)
 	})
 }
 
