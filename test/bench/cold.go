@@ -54,7 +54,7 @@ func cold(s settings, w *workshop) error {
 				return err
 			}
 			first += s.users
-			before, err := connections(st.upstream)
+			before, err := st.connectionsMade()
 			if err != nil {
 				return err
 			}
@@ -62,7 +62,7 @@ func cold(s settings, w *workshop) error {
 			if err != nil {
 				return err
 			}
-			after, err := connections(st.upstream)
+			after, err := st.connectionsMade()
 			if err != nil {
 				return err
 			}
@@ -80,8 +80,8 @@ func cold(s settings, w *workshop) error {
 	return nil
 }
 
-func connections(upstream *server) (int, error) {
-	page, err := get("http://" + upstream.addr + "/connections")
+func (st *stage) connectionsMade() (int, error) {
+	page, err := get(st.sethealth + "/connections")
 	if err != nil {
 		return 0, err
 	}

@@ -30,6 +30,7 @@ type settings struct {
 	users       int
 	only        string
 	noLatency   bool
+	tls         bool
 	other       string
 	maxUsers    int
 	serverCPU   int
@@ -46,6 +47,7 @@ func main() {
 	flag.IntVar(&s.maxUsers, "max-users", 1_000_000, "for grow: go no further")
 	flag.StringVar(&s.other, "other", "", "for table: another tokenvend binary, to compare two builds")
 	flag.BoolVar(&s.noLatency, "no-latency", false, "for table: leave out the latency at half load")
+	flag.BoolVar(&s.tls, "tls", false, "let the stand-in for Sethealth speak TLS and HTTP/2, as Sethealth does; plain HTTP/1.1 otherwise")
 	flag.IntVar(&s.serverCPU, "server-cpu", 0, "the CPU that servers run on")
 	flag.IntVar(&s.loadCPU, "load-cpu", 1, "the CPU that the load, and the stand-in for Sethealth, run on")
 	flag.Parse()

@@ -17,10 +17,11 @@ import (
 type stage struct {
 	settings
 	*workshop
-	signer   *signer
-	crowd    *crowd
-	upstream *server
-	env      []string
+	signer    *signer
+	crowd     *crowd
+	upstream  *server
+	sethealth string // its address
+	env       []string
 }
 
 func newStage(s settings, w *workshop, algorithm jose.SignatureAlgorithm, tokenSize int) (*stage, error) {
@@ -32,11 +33,21 @@ func newStage(s settings, w *workshop, algorithm jose.SignatureAlgorithm, tokenS
 	if st.crowd, err = newCrowd(st.signer, 0, s.users); err != nil {
 		return nil, err
 	}
-	if st.upstream, err = w.peer("upstream", []string{fmt.Sprint("TOKEN_SIZE=", tokenSize)}, s.loadCPU); err != nil {
+	env := []string{fmt.Sprint("TOKEN_SIZE=", tokenSize)}
+	scheme, trusted := "http://", ""
+	if s.tls {
+		scheme, trusted = "https://", w.path("upstream.pem")
+		env = append(env, "TLS_CERT_TO="+trusted)
+	}
+	if st.upstream, err = w.peer("upstream", env, s.loadCPU); err != nil {
 		return nil, err
 	}
+	if err := os.Setenv("SSL_CERT_FILE", trusted); err != nil { // for connectionsMade
+		return nil, err
+	}
+	st.sethealth = scheme + st.upstream.addr
 	st.env = append([]string{
-		"SETHEALTH_URL=http://" + st.upstream.addr, "SETHEALTH_KEY=key", "SETHEALTH_SECRET=secret",
+		"SSL_CERT_FILE=" + trusted, "SETHEALTH_URL=" + st.sethealth, "SETHEALTH_KEY=key", "SETHEALTH_SECRET=secret",
 		"SESSION_CHECK=jwt", "JWT_AUDIENCE=" + audience, "CORS_ALLOWED_ORIGINS=" + origin,
 		"RATE_LIMIT=100000/1s", "MAX_IN_FLIGHT=20000", "TOKEN_CACHE_SIZE=1200000", "TOKEN_TTL=6h",
 	}, st.signer.env...)

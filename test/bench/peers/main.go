@@ -12,9 +12,11 @@
 package main
 
 import (
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"time"
@@ -50,15 +52,27 @@ func main() {
 		u := &upstream{}
 		server.Handler = u
 		server.ConnState = u.count
-		if cert := os.Getenv("TLS_CERT_FILE"); cert != "" {
-			fmt.Println(l.Addr())
-			fail(server.ServeTLS(l, cert, os.Getenv("TLS_KEY_FILE")))
+		if file := os.Getenv("TLS_CERT_TO"); file != "" {
+			overTLS(server, l, file)
+			return
 		}
 	default:
 		fail("there is no such peer")
 	}
 	fmt.Println(l.Addr())
 	fail(server.Serve(l))
+}
+
+// overTLS serves HTTP/2 with the certificate that net/http/httptest has for 127.0.0.1, and writes that to file.
+func overTLS(server *http.Server, l net.Listener, file string) {
+	s := &httptest.Server{Listener: l, Config: server, EnableHTTP2: true}
+	s.StartTLS()
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := os.WriteFile(file, certificate, 0o600); err != nil {
+		fail(err)
+	}
+	fmt.Println(l.Addr())
+	select {}
 }
 
 var (
