@@ -28,7 +28,7 @@ type token struct {
 	payload   string
 	algorithm jose.SignatureAlgorithm
 	keyID     string
-	claims    map[string]any
+	claims    map[string]any // nil if only the registered ones are needed
 	subject   string
 	end       time.Time // exp with the leeway; at this moment the token is bad
 }
@@ -57,15 +57,20 @@ func (j *JWT) readClaims(t *token, now time.Time) error {
 	if _, err := decodeBounded(t.payload, maxClaimItems); err != nil {
 		return err
 	}
-	var standard struct { // sub and jti are left out: they may be of any type where they are not used
+	var standard struct { // jti is left out: it may be of any type, and so may sub where it is not used
+		Subject   any              `json:"sub"`
 		Issuer    string           `json:"iss"`
 		Audience  jwt.Audience     `json:"aud"`
 		Expiry    *jwt.NumericDate `json:"exp"`
 		NotBefore *jwt.NumericDate `json:"nbf"`
 		IssuedAt  *jwt.NumericDate `json:"iat"`
 	}
-	t.claims = nil
-	if err := t.jwt.UnsafeClaimsWithoutVerification(&standard, &t.claims); err != nil {
+	wanted := []any{&standard}
+	if j.subject != "sub" || len(j.required) > 0 {
+		t.claims = nil
+		wanted = append(wanted, &t.claims) // takes as long again
+	}
+	if err := t.jwt.UnsafeClaimsWithoutVerification(wanted...); err != nil {
 		return unauthenticated("malformed claims")
 	}
 	if standard.Expiry == nil {
@@ -83,8 +88,11 @@ func (j *JWT) readClaims(t *token, now time.Time) error {
 	if err := claims.ValidateWithLeeway(expected, j.leeway); err != nil {
 		return unauthenticated("token of another issuer, audience or time")
 	}
-	t.subject, _ = t.claims[j.subject].(string)
-	if !ValidSubject(t.subject) {
+	subject := standard.Subject
+	if j.subject != "sub" {
+		subject = t.claims[j.subject]
+	}
+	if t.subject, _ = subject.(string); !ValidSubject(t.subject) {
 		return unauthenticated("token names no valid user")
 	}
 	return nil
