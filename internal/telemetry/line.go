@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"context"
 	"encoding/json"
 	"log/slog"
 	"strconv"
@@ -22,7 +21,7 @@ type Line struct {
 
 // Line begins a line of that level, or is nil if the level is not logged.
 func (l *Logger) Line(level slog.Level, now time.Time, msg string) *Line {
-	if !l.Enabled(context.Background(), level) {
+	if level < l.level {
 		return nil
 	}
 	line := l.lines.Get().(*Line)

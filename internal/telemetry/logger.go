@@ -13,6 +13,7 @@ import (
 // each request. Lines of both kinds reach the writer one at a time and whole.
 type Logger struct {
 	*slog.Logger
+	level slog.Level // the least that is logged
 	to    *groupWriter
 	lines sync.Pool // of *Line
 }
@@ -21,7 +22,7 @@ type Logger struct {
 func NewLogger(w io.Writer, level slog.Level, format string) *Logger {
 	to := &groupWriter{to: w}
 	options := &slog.HandlerOptions{Level: level}
-	l := &Logger{to: to}
+	l := &Logger{level: level, to: to}
 	if format == "text" {
 		l.Logger = slog.New(utc{slog.NewTextHandler(to, options)})
 	} else {
