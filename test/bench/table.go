@@ -115,13 +115,14 @@ func printTable(rows []*row) {
 
 // latency compares bare and each tokenvend at half of what tokenvend can do.
 func latency(rows []*row) error {
-	fmt.Printf("\nat half of tokenvend's load\n%-18s %10s %10s %10s %12s\n", "server", "p50", "p99", "p99.9", "p99 - bare's")
+	fmt.Printf("\nat half of tokenvend's load\n%-18s %9s %10s %10s %10s %12s\n", "server", "CPU each", "p50", "p99", "p99.9", "p99 - bare's")
 	for _, r := range rows {
 		if !strings.HasPrefix(r.name, "tokenvend") && !strings.HasPrefix(r.name, "other") {
 			continue
 		}
 		rate := median(rates(r.results)) / 2
 		var bare, own load.Histogram
+		var costs [2][]float64
 		var added []float64
 		for range len(r.results) {
 			p99 := [2]time.Duration{}
@@ -132,11 +133,12 @@ func latency(rows []*row) error {
 				}
 				[]*load.Histogram{&bare, &own}[i].Merge(&result.Latencies)
 				p99[i] = result.Latencies.Quantile(.99)
+				costs[i] = append(costs[i], result.cost())
 			}
 			added = append(added, float64(p99[1]-p99[0]))
 		}
 		for i, h := range []*load.Histogram{&bare, &own} {
-			fmt.Printf("%-18s %10s %10s %10s", []string{"bare", r.name}[i], h.Quantile(.5).Round(time.Microsecond),
+			fmt.Printf("%-18s %9s %10s %10s %10s", []string{"bare", r.name}[i], time.Duration(median(costs[i])).Round(100*time.Nanosecond), h.Quantile(.5).Round(time.Microsecond),
 				h.Quantile(.99).Round(time.Microsecond), h.Quantile(.999).Round(time.Microsecond))
 			if i == 1 {
 				fmt.Printf(" %12s", time.Duration(median(added)).Round(time.Microsecond))
