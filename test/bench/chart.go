@@ -13,8 +13,8 @@ import (
 type xy struct{ x, y float64 }
 
 const (
-	width, height = 640, 320
-	left, right   = 60, 20
+	width, height = 660, 320
+	left, right   = 60, 40
 	top, bottom   = 50, 50
 )
 
