@@ -17,8 +17,8 @@ import (
 type Options struct {
 	Burst  int
 	Period time.Duration
-	// Size is how many users are remembered, or up to twice as many; the least active leave first. Whoever is forgotten starts
-	// with a whole burst.
+	// Size is how many users are remembered, or up to twice as many; the least active leave first.
+	// Whoever is forgotten starts with a whole burst.
 	Size       int
 	Registerer prometheus.Registerer
 	// Shared, if set, is asked first: the limit of the whole fleet. When it cannot tell, this process's
