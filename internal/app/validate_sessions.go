@@ -12,10 +12,11 @@ import (
 )
 
 func (c *Config) validateSessions(p *ConfigError) {
-	checks := []struct {
+	type check struct {
 		name     string
 		validate func(*ConfigError)
-	}{
+	}
+	checks := []check{
 		{"jwt", c.validateJWT},
 		{"forward", c.validateForward},
 		{"introspection", c.validateIntrospection},
@@ -26,7 +27,7 @@ func (c *Config) validateSessions(p *ConfigError) {
 	}
 	for i, name := range c.SessionCheck {
 		switch {
-		case !slices.Contains([]string{"jwt", "forward", "introspection", "proxy"}, name):
+		case !slices.ContainsFunc(checks, func(c check) bool { return c.name == name }):
 			p.add("SESSION_CHECK", "must be one or more of jwt, forward, introspection, proxy")
 		case slices.Contains(c.SessionCheck[:i], name):
 			p.add("SESSION_CHECK", "names a check twice")
