@@ -1,0 +1,168 @@
+package secret
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sethealth/tokenvend/internal/setting"
+)
+
+const (
+	// maxFile bounds what is read from a file, in bytes.
+	maxFile = 1 << 20
+	// startTimeout bounds the first reading of a file, so that a wrong configuration is reported within
+	// a second.
+	startTimeout = 800 * time.Millisecond
+)
+
+var errReading = errors.New("the file did not answer in time")
+
+// Source is a credential, or other file content, that may change while the service runs. It is a handle
+// that may be copied; the zero Source was not given.
+type Source struct{ *source }
+
+type source struct {
+	name, path string
+	parse      func(content string) (string, error)
+	validate   atomic.Pointer[func(content string) error]
+	reading    chan struct{} // holds a value while the file is read
+	current    atomic.Pointer[Value]
+}
+
+// Static is a Source that holds v for good. The name is that of its environment variable.
+func Static(name string, v Value) Source {
+	s := &source{name: name}
+	s.current.Store(&v)
+	return Source{s}
+}
+
+// FromFile is a Source that holds the credential in the file at path, less one trailing newline. It fails
+// if the file cannot be read, is empty, or holds what cannot be meant ([setting.Fault]).
+func FromFile(name, path string) (Source, error) { return fromFile(name, path, credential) }
+
+// TextFile is a Source that holds the text of a file, which may be empty.
+func TextFile(name, path string) (Source, error) {
+	return fromFile(name, path, func(content string) (string, error) { return content, nil })
+}
+
+func fromFile(name, path string, parse func(string) (string, error)) (Source, error) {
+	s := Source{&source{name: name, path: path, parse: parse, reading: make(chan struct{}, 1)}}
+	s.current.Store(&Value{})
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if _, err := s.Reload(ctx); err != nil {
+		return Source{}, err
+	}
+	return s, nil
+}
+
+// Decode implements envconfig.Decoder. It never fails, because envconfig prints what it cannot decode.
+func (s *Source) Decode(content string) error {
+	*s = Static("", New(content))
+	return nil
+}
+
+// IsSet reports whether the credential was given.
+func (s Source) IsSet() bool { return s.source != nil }
+
+// Name is the environment variable that the Source comes from.
+func (s Source) Name() string { return s.name }
+
+// Get is the current value. It is the identical Value (==) until the content changes.
+func (s Source) Get() Value {
+	if s.source == nil {
+		return Value{}
+	}
+	return *s.current.Load()
+}
+
+// SetValidator makes Reload refuse content for which validate returns an error, which must not quote it.
+func (s Source) SetValidator(validate func(content string) error) { s.validate.Store(&validate) }
+
+// Reload reads the file again and reports whether the content is new. On an error the old value stays.
+// It returns when ctx ends, even if the file blocks its reader; then the reading that is under way is the
+// only one until it ends.
+func (s Source) Reload(ctx context.Context) (changed bool, err error) {
+	if s.source == nil || s.path == "" {
+		return false, nil
+	}
+	select {
+	case s.reading <- struct{}{}:
+	case <-ctx.Done():
+		return false, fmt.Errorf("%s: %w", s.name, errReading)
+	}
+	type result struct {
+		changed bool
+		err     error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer func() { <-s.reading }()
+		changed, err := s.read()
+		done <- result{changed, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return false, fmt.Errorf("%s: %w", s.name, r.err)
+		}
+		return r.changed, nil
+	case <-ctx.Done():
+		return false, fmt.Errorf("%s: %w", s.name, errReading)
+	}
+}
+
+func (s *source) read() (changed bool, err error) {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return false, err
+	}
+	if len(content) > maxFile {
+		return false, errors.New("the file is larger than 1 MiB")
+	}
+	text, err := s.parse(string(content))
+	if err != nil {
+		return false, err
+	}
+	next := New(text)
+	if s.current.Load().Equal(next) {
+		return false, nil
+	}
+	if validate := s.validate.Load(); validate != nil {
+		if err := (*validate)(text); err != nil {
+			return false, err
+		}
+	}
+	s.current.Store(&next)
+	return true, nil
+}
+
+// credential trims one newline at the end of a file, and refuses what cannot be meant. How PEM ends does
+// not matter to anybody.
+func credential(content string) (string, error) {
+	text, _ := strings.CutSuffix(content, "\n")
+	text = strings.TrimSuffix(text, "\r")
+	switch {
+	case text == "":
+		return "", errors.New("the file is empty")
+	case strings.HasPrefix(text, "\n"), strings.HasPrefix(text, "\r\n"):
+		return "", errors.New("the file begins with a blank line")
+	case strings.HasSuffix(text, "\n") && !setting.IsPEM(text):
+		return "", errors.New("the file ends with more than one newline")
+	}
+	if err := setting.Fault(text); err != nil {
+		return "", fmt.Errorf("the file %w", err)
+	}
+	return text, nil
+}

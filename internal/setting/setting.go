@@ -1,0 +1,175 @@
+// Package setting holds the rules that variables of the environment share: types of values, what a value
+// cannot be meant to be, and the errors that name a variable and never show its value.
+//
+// Each package that is configured owns a Config whose Validate collects [Problems].
+package setting
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Problems are the faults of a configuration, one for each variable.
+type Problems []error
+
+// Problem is one wrong or missing variable.
+type Problem struct{ Variable, Fault string }
+
+// Error is one line: the variable, and what it must be.
+func (p *Problem) Error() string { return p.Variable + " " + p.Fault }
+
+// Add reports that a variable "must be …". Of several faults of one variable the first counts.
+func (p *Problems) Add(variable, format string, args ...any) {
+	if !p.Has(variable) {
+		*p = append(*p, &Problem{variable, fmt.Sprintf(format, args...)})
+	}
+}
+
+// Required reports a variable that is missing, and what it is for.
+func (p *Problems) Required(variable, what string) { p.Add(variable, "is required (%s)", what) }
+
+// Between keeps a duration within bounds.
+func (p *Problems) Between(variable string, d, least, most time.Duration) {
+	if d < least || d > most {
+		p.Add(variable, "must be from %s to %s", least, most)
+	}
+}
+
+// OneOf keeps a value to a few words.
+func (p *Problems) OneOf(variable, value string, words ...string) {
+	for _, word := range words {
+		if value == word {
+			return
+		}
+	}
+	p.Add(variable, "must be %s", strings.Join(words, " or "))
+}
+
+// Has reports whether a fault of that variable is known.
+func (p *Problems) Has(variable string) bool {
+	for _, err := range *p {
+		if known, ok := errors.AsType[*Problem](err); ok && known.Variable == variable {
+			return true
+		}
+	}
+	return false
+}
+
+// Err is all of the faults in one error, or nil.
+func (p *Problems) Err() error { return errors.Join(*p...) }
+
+// Each lists the faults that an error of [Problems.Err], or several of them joined, consists of.
+func Each(err error) (all []*Problem) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, part := range joined.Unwrap() {
+			all = append(all, Each(part)...)
+		}
+		return all
+	}
+	if problem, ok := errors.AsType[*Problem](err); ok {
+		return []*Problem{problem}
+	}
+	return nil
+}
+
+// Fault reports what no value can be meant to hold: quotes around all of it, a byte order mark, control
+// characters. The lines of PEM are no fault. The error does not show the value.
+func Fault(value string) error {
+	if IsPEM(value) {
+		value = strings.NewReplacer("\n", "", "\r", "", "\t", "").Replace(value)
+	}
+	switch {
+	case strings.HasPrefix(value, "\ufeff"), strings.HasPrefix(value, "\xff\xfe"), strings.HasPrefix(value, "\xfe\xff"):
+		return errors.New("begins with a byte order mark; save it as UTF-8 without one")
+	case strings.ContainsRune(value, 0):
+		return errors.New("holds NUL bytes; save it as UTF-8, not UTF-16")
+	case strings.ContainsFunc(value, unicode.IsControl):
+		return errors.New("holds control characters or more than one line")
+	case len(value) > 1 && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0]:
+		return errors.New("is in quotes; leave them out")
+	}
+	return nil
+}
+
+// IsPEM reports whether a value is in the armour of RFC 7468, whose line breaks matter to nobody.
+func IsPEM(value string) bool { return strings.Contains(value, "-----BEGIN ") }
+
+// List is a comma-separated list whose items are trimmed.
+type List []string
+
+// Decode implements envconfig.Decoder.
+func (l *List) Decode(value string) error {
+	*l = nil
+	for item := range strings.SplitSeq(value, ",") {
+		if item = strings.TrimSpace(item); item == "" {
+			return errors.New("empty item")
+		}
+		*l = append(*l, item)
+	}
+	return nil
+}
+
+// MustBe says what a value must look like.
+func (List) MustBe() string { return "a comma-separated list without empty items" }
+
+// Prefixes is a comma-separated list of CIDRs.
+type Prefixes []netip.Prefix
+
+// Decode implements envconfig.Decoder.
+func (p *Prefixes) Decode(value string) error {
+	var items List
+	if err := items.Decode(value); err != nil {
+		return err
+	}
+	*p = nil
+	for _, item := range items {
+		prefix, err := netip.ParsePrefix(item)
+		if err != nil {
+			return err
+		}
+		if prefix.Addr().Is4In6() {
+			return errors.New("IPv4-mapped")
+		}
+		*p = append(*p, prefix.Masked())
+	}
+	return nil
+}
+
+// MustBe says what a value must look like.
+func (Prefixes) MustBe() string {
+	return "a comma-separated list of CIDRs such as 10.0.0.0/8, IPv4 ones not written as IPv6"
+}
+
+// Contains reports whether a connection's peer, an http.Request's RemoteAddr, is within one of the
+// prefixes. An IPv4 address written as IPv6 counts as what it is, and a zone does not count.
+func (p Prefixes) Contains(remoteAddr string) bool {
+	peer, err := netip.ParseAddrPort(remoteAddr)
+	if err != nil {
+		return false
+	}
+	for _, prefix := range p {
+		if prefix.Contains(peer.Addr().Unmap().WithZone("")) {
+			return true
+		}
+	}
+	return false
+}
+
+// Switch is on or off.
+type Switch bool
+
+// Decode implements envconfig.Decoder.
+func (s *Switch) Decode(value string) error {
+	if value != "on" && value != "off" {
+		return errors.New("neither on nor off")
+	}
+	*s = value == "on"
+	return nil
+}
+
+// MustBe says what a value must look like.
+func (Switch) MustBe() string { return "on or off" }
