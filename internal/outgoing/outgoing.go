@@ -33,6 +33,8 @@ type Options struct {
 	DialTimeout time.Duration
 	// Transport takes the place of the network, for tests.
 	Transport http.RoundTripper
+
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Client asks other systems. It is safe for concurrent use.
@@ -49,6 +51,7 @@ type generation struct {
 
 // New makes a Client. Close it after use.
 func New(o Options) *Client {
+	o.dial = (&net.Dialer{Timeout: o.DialTimeout, KeepAlive: 15 * time.Second}).DialContext
 	c := &Client{options: o}
 	c.current.Store(c.connect())
 	return c
@@ -128,7 +131,7 @@ func (c *Client) connect() *generation {
 			}
 			return nil
 		},
-		DialContext:            (&net.Dialer{Timeout: c.options.DialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:            c.options.dial,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    c.options.DialTimeout,
 		ForceAttemptHTTP2:      true,
