@@ -98,7 +98,7 @@ func (c *Client) exchange(req *http.Request) (Answer, error) {
 		return Answer{}, err
 	}
 	if int64(len(answer.Body)) > c.options.MaxAnswer {
-		return Answer{}, &Error{Reason: "the answer is too large"}
+		return Answer{}, ErrTooLarge
 	}
 	return answer, nil
 }
@@ -161,6 +161,9 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Reason }
+
+// ErrTooLarge is the [*Error] of an answer larger than MaxAnswer: there was one, and it is of no use.
+var ErrTooLarge = &Error{Reason: "the answer is too large"}
 
 // IsTimeout reports whether an error of [Client.Ask] is a time-out.
 func IsTimeout(err error) bool {
