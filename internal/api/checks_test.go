@@ -1,8 +1,8 @@
 package api_test
 
 import (
+	"compress/gzip"
 	"context"
-	"crypto/tls"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -20,7 +20,15 @@ import (
 	"github.com/sethealth/tokenvend/internal/api"
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
+
+func TestHSTSIsSentWhereTheServiceServesTLS(t *testing.T) {
+	assert.Empty(t, newFixture(t).ask("GET", "/healthz", "").Header.Get("Strict-Transport-Security"))
+	f := newFixture(t, func(_ *api.Config, d *api.Deps) { d.TLS = true })
+	assert.Equal(t, "max-age=31536000", f.ask("GET", "/healthz", "").Header.Get("Strict-Transport-Security"))
+	assert.NotEmpty(t, f.ask("POST", "/nothing", "").Header.Get("Strict-Transport-Security"))
+}
 
 func newRequest(method, target string) *http.Request {
 	r := httptest.NewRequest(method, target, nil)
@@ -38,6 +46,8 @@ func serve(h http.Handler, r *http.Request) string {
 func TestAnUnlistedOriginIsRefusedBeforeAnythingHappens(t *testing.T) {
 	for name, edit := range map[string]func(*http.Request){
 		"another site":               header("Origin", "https://evil.test"),
+		"our own, unlisted":          header("Origin", "https://example.com"),
+		"our own over http":          header("Origin", "http://example.com"),
 		"the null origin":            header("Origin", "null"),
 		"an empty Origin":            header("Origin", ""),
 		"the host as user":           header("Origin", "https://evil@example.com"),
@@ -63,13 +73,11 @@ func TestAnUnlistedOriginIsRefusedBeforeAnythingHappens(t *testing.T) {
 	}
 }
 
-func TestRequestsThatNoForeignPageSentPassTheOriginGate(t *testing.T) {
+func TestRequestsThatNoForeignPageSentPassTheOriginCheck(t *testing.T) {
 	for name, edit := range map[string]func(*http.Request){
 		"a listed origin":         header("Origin", listed),
 		"a wildcard's origin":     header("Origin", "https://one.example.org"),
 		"a listed one, same-site": func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") },
-		"our own, TLS in front":   header("Origin", "https://example.com"),
-		"our own":                 header("Origin", "http://example.com"),
 		"curl":                    header("Origin"),
 		"a user's own navigation": func(r *http.Request) { r.Header.Del("Origin"); r.Header.Set("Sec-Fetch-Site", "none") },
 		"a page of ours":          func(r *http.Request) { r.Header.Del("Origin"); r.Header.Set("Sec-Fetch-Site", "same-origin") },
@@ -78,38 +86,30 @@ func TestRequestsThatNoForeignPageSentPassTheOriginGate(t *testing.T) {
 	}
 }
 
-func TestThePreflightIsAnsweredWithoutACredential(t *testing.T) {
-	f := newFixture(t)
-	resp := f.ask("OPTIONS", "/token", "", header("Authorization"), header("Access-Control-Request-Method", "POST"),
-		header("Access-Control-Request-Headers", "authorization,content-type,traceparent,x-request-id"))
-	require.Equal(t, 204, resp.StatusCode)
-	assert.Equal(t, listed, resp.Header.Get("Access-Control-Allow-Origin"))
-	assert.Equal(t, "POST", resp.Header.Get("Access-Control-Allow-Methods"))
-	assert.Equal(t, "authorization,content-type,traceparent,x-request-id", resp.Header.Get("Access-Control-Allow-Headers"))
-	assert.Equal(t, "true", resp.Header.Get("Access-Control-Allow-Credentials"))
-	assert.Equal(t, "7200", resp.Header.Get("Access-Control-Max-Age"))
-	assert.Contains(t, resp.Header.Get("Vary"), "Origin")
-}
-
-func TestThePreflightIsAnsweredInWhateverOrderItsHeadersStand(t *testing.T) {
-	f := newFixture(t)
-	resp := f.ask("OPTIONS", "/token", "", header("Access-Control-Request-Method", "POST"),
-		header("Access-Control-Request-Headers", "X-Request-Id, Content-Type,Authorization"))
-	assert.Equal(t, listed, resp.Header.Get("Access-Control-Allow-Origin"))
-	assert.Equal(t, "authorization,content-type,x-request-id", resp.Header.Get("Access-Control-Allow-Headers"))
-}
-
-func TestThePreflightAllowsNothingElse(t *testing.T) {
-	f := newFixture(t)
-	for name, edit := range map[string]func(*http.Request){
-		"another method": header("Access-Control-Request-Method", "DELETE"),
-		"a header": func(r *http.Request) {
-			header("Access-Control-Request-Method", "POST")(r)
-			header("Access-Control-Request-Headers", "authorization, x-user")(r)
-		},
+func TestAPreflightOfAListedOriginGetsTheWholeList(t *testing.T) {
+	f := newFixture(t, func(c *api.Config, d *api.Deps) {
+		c.AllowedHeaders = setting.List{"X-Tenant", "authorization"}
+		d.SessionHeaders = []string{"X-Access-Token"}
+	})
+	for asked, notGranted := range map[string]any{
+		"authorization,content-type,traceparent,x-request-id": nil,
+		"X-Access-Token, baggage,sentry-trace, x-tenant":      nil,
+		"":                      nil,
+		"authorization, x-user": "x-user",
 	} {
-		assert.Empty(t, f.ask("OPTIONS", "/token", "", edit).Header.Get("Access-Control-Allow-Origin"), name)
+		f.log.Reset()
+		resp := f.ask("OPTIONS", "/token", "", header("Authorization"), header("Access-Control-Request-Method", "POST"), header("Access-Control-Request-Headers", asked))
+		require.Equal(t, 204, resp.StatusCode)
+		assert.Equal(t, listed, resp.Header.Get("Access-Control-Allow-Origin"))
+		assert.Equal(t, "POST", resp.Header.Get("Access-Control-Allow-Methods"))
+		assert.Equal(t, "Authorization, Content-Type, X-Request-Id, traceparent, tracestate, baggage, sentry-trace, X-Access-Token, X-Tenant",
+			resp.Header.Get("Access-Control-Allow-Headers"))
+		assert.Equal(t, "true", resp.Header.Get("Access-Control-Allow-Credentials"))
+		assert.Equal(t, "7200", resp.Header.Get("Access-Control-Max-Age"))
+		assert.Equal(t, "Origin", resp.Header.Get("Vary"))
+		assert.Equal(t, notGranted, f.lines(t)[0]["not_granted"])
 	}
+	assert.Equal(t, "POST", f.ask("OPTIONS", "/token", "", header("Access-Control-Request-Method", "DELETE")).Header.Get("Access-Control-Allow-Methods"))
 }
 
 func TestAFatPreflightIsCheap(t *testing.T) { // GHSA-mh55-gqvf-xfwm
@@ -192,7 +192,7 @@ func TestRoutesAnswerWhatTheContractSaysAndNothingElse(t *testing.T) {
 }
 
 func TestBasePathMovesAllRoutes(t *testing.T) {
-	f := newFixture(t, func(o *api.Options) { o.BasePath = "/auth/v1" })
+	f := newFixture(t, func(c *api.Config, _ *api.Deps) { c.BasePath = "/auth/v1" })
 	requireToken(t, f.ask("POST", "/auth/v1/token", ""), "token-of-alice")
 	assert.Equal(t, 200, f.ask("GET", "/auth/v1/healthz", "").StatusCode)
 	for _, path := range []string{"/token", "/healthz", "/auth/v1", "/auth/token"} {
@@ -201,8 +201,8 @@ func TestBasePathMovesAllRoutes(t *testing.T) {
 	assert.Equal(t, "POST, OPTIONS", f.ask("GET", "/auth/v1/token", "").Header.Get("Allow"))
 }
 
-func TestHealthStandsBeforeEveryGate(t *testing.T) {
-	f := newFixture(t, func(o *api.Options) { o.MaxInFlight = 0 })
+func TestHealthComesBeforeEveryCheck(t *testing.T) {
+	f := newFixture(t, func(c *api.Config, _ *api.Deps) { c.MaxInFlight = 1 })
 	resp := f.ask("GET", "/healthz", "", header("Origin", "https://evil.test"), header("Authorization"), header("Sec-Fetch-Site", "cross-site"))
 	assert.Equal(t, 200, resp.StatusCode)
 	body, _ := io.ReadAll(resp.Body)
@@ -212,7 +212,7 @@ func TestHealthStandsBeforeEveryGate(t *testing.T) {
 func TestReadinessFollowsTheFirstKeysAndTheDrain(t *testing.T) {
 	ready := false
 	lifecycle := &api.Lifecycle{Ready: func() bool { return ready }}
-	f := newFixture(t, func(o *api.Options) { o.Lifecycle = lifecycle })
+	f := newFixture(t, func(_ *api.Config, d *api.Deps) { d.Lifecycle = lifecycle })
 	requireProblem(t, f.ask("GET", "/readyz", ""), 503, "not_ready")
 	ready = true
 	require.Equal(t, 200, f.ask("GET", "/readyz", "").StatusCode)
@@ -225,7 +225,8 @@ func TestTheBrowserModuleIsServedOnceAndThenKnown(t *testing.T) {
 	f := newFixture(t)
 	resp := f.ask("GET", "/client.js", "")
 	body, _ := io.ReadAll(resp.Body)
-	assert.Equal(t, client.Module().Content, string(body))
+	assert.Equal(t, string(client.Module().Content), string(body))
+	assert.Equal(t, "public, max-age=300, stale-while-revalidate=86400", resp.Header.Get("Cache-Control"))
 	assert.Equal(t, "text/javascript; charset=utf-8", resp.Header.Get("Content-Type"))
 	assert.Equal(t, listed, resp.Header.Get("Access-Control-Allow-Origin"))
 	etag := resp.Header.Get("ETag")
@@ -233,14 +234,29 @@ func TestTheBrowserModuleIsServedOnceAndThenKnown(t *testing.T) {
 	assert.Equal(t, 304, f.ask("GET", "/client.js", "", header("If-None-Match", `"other", W/`+etag)).StatusCode)
 	assert.Equal(t, 304, f.ask("GET", "/client.js", "", header("If-None-Match", "*")).StatusCode)
 	assert.Equal(t, 200, f.ask("GET", "/client.js", "", header("If-None-Match", `"other"`)).StatusCode)
-	off := newFixture(t, func(o *api.Options) { o.ClientJS = false })
+	for accepted, want := range map[string]string{
+		"gzip": "gzip", "br, GZIP;q=0.5": "gzip", "gzip;q=0.001": "gzip", "": "", "br": "", "gzip;q=0": "", "gzip; q=0.000": "", "xgzip": "",
+	} {
+		resp := f.ask("GET", "/client.js", "", header("Accept-Encoding", accepted))
+		assert.Equal(t, want, resp.Header.Get("Content-Encoding"), accepted)
+		assert.Equal(t, []string{"Origin", "Accept-Encoding"}, resp.Header.Values("Vary"), accepted)
+		if want == "gzip" {
+			unpacked, err := gzip.NewReader(resp.Body)
+			require.NoError(t, err)
+			body, err := io.ReadAll(unpacked)
+			require.NoError(t, err)
+			assert.Equal(t, string(client.Module().Content), string(body))
+			assert.NotEqual(t, etag, resp.Header.Get("ETag"))
+		}
+	}
+	off := newFixture(t, func(c *api.Config, _ *api.Deps) { c.ClientJS = false })
 	requireProblem(t, off.ask("GET", "/client.js", ""), 404, "not_found")
 	requireProblem(t, off.ask("GET", "/client.d.ts", ""), 404, "not_found")
 }
 
 func TestMoreThanMaxInFlightIsOverloaded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, func(o *api.Options) { o.MaxInFlight = 1 })
+		f := newFixture(t, func(c *api.Config, _ *api.Deps) { c.MaxInFlight = 1 })
 		release := make(chan struct{})
 		f.issue = func(context.Context, string) (sethealth.Token, error) {
 			<-release
@@ -263,8 +279,8 @@ type limiter func(user string) (time.Duration, bool)
 func (l limiter) Allow(_ context.Context, user string) (time.Duration, bool) { return l(user) }
 
 func TestOverTheLimitIsToldInWholeSecondsRoundedUp(t *testing.T) {
-	f := newFixture(t, func(o *api.Options) {
-		o.Limiter = limiter(func(user string) (time.Duration, bool) { return 1100 * time.Millisecond, user != "alice" })
+	f := newFixture(t, func(_ *api.Config, d *api.Deps) {
+		d.Limiter = limiter(func(key string) (time.Duration, bool) { return 1100 * time.Millisecond, key != alice.Key() })
 	})
 	resp := f.ask("POST", "/token", "")
 	requireProblem(t, resp, 429, "rate_limited")
@@ -273,42 +289,14 @@ func TestOverTheLimitIsToldInWholeSecondsRoundedUp(t *testing.T) {
 	requireToken(t, f.ask("POST", "/token", "", header("Authorization", "Bearer bob")), "token-of-bob")
 }
 
-func TestTheClientAddressIsBelievedOnlyFromTrustedProxies(t *testing.T) { // GHSA-3fxj-6jh8-hvhx
-	trust := func(o *api.Options) { o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }
-	for name, row := range map[string]struct {
-		trust func(*api.Options)
-		edit  func(*http.Request)
-		want  string
-	}{
-		"nobody is trusted":         {func(*api.Options) {}, header("X-Forwarded-For", "203.0.113.9"), "192.0.2.1"},
-		"a trusted peer":            {trust, header("X-Forwarded-For", "198.51.100.7, 203.0.113.9"), "203.0.113.9"},
-		"a trusted peer, garbage":   {trust, header("X-Forwarded-For", "not an address"), "192.0.2.1"},
-		"a trusted peer, nothing":   {trust, header("X-Forwarded-For"), "192.0.2.1"},
-		"another header":            {trust, header("X-Real-Ip", "203.0.113.9"), "192.0.2.1"},
-		"yet another header":        {trust, header("True-Client-Ip", "203.0.113.9"), "192.0.2.1"},
-		"a peer that is not listed": {trust, func(r *http.Request) { r.RemoteAddr = "198.51.100.1:9"; r.Header.Set("X-Forwarded-For", "203.0.113.9") }, "198.51.100.1"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := newFixture(t, row.trust)
-			f.ask("POST", "/token", "", row.edit)
-			assert.Equal(t, row.want, f.lines(t)[0]["client_ip"])
-		})
+func TestTheRecordNamesTheCallerBehindATrustedProxy(t *testing.T) {
+	trust := func(_ *api.Config, d *api.Deps) {
+		d.TrustedProxies = setting.Prefixes{netip.MustParsePrefix("192.0.2.0/24")}
 	}
-}
-
-func TestTheSchemeIsBelievedOnlyFromTrustedProxies(t *testing.T) {
-	scheme := api.Scheme([]netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")})
-	r := newRequest("POST", "/token")
-	assert.Equal(t, "http", scheme(r))
-	r.Header.Set("X-Forwarded-Proto", "https")
-	assert.Equal(t, "https", scheme(r))
-	r.Header.Set("X-Forwarded-Proto", "gopher")
-	assert.Equal(t, "http", scheme(r))
-	r.Header.Set("X-Forwarded-Proto", "https")
-	r.RemoteAddr = "198.51.100.1:9"
-	assert.Equal(t, "http", scheme(r))
-	r.TLS = &tls.ConnectionState{}
-	assert.Equal(t, "https", scheme(r))
+	for want, f := range map[string]*fixture{"192.0.2.1": newFixture(t), "203.0.113.9": newFixture(t, trust)} {
+		f.ask("POST", "/token", "", header("X-Forwarded-For", "203.0.113.9"))
+		assert.Equal(t, want, f.lines(t)[0]["client_ip"])
+	}
 }
 
 func TestAGoneCallerIsNotCountedAsAnOutage(t *testing.T) {

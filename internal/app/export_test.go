@@ -1,0 +1,4 @@
+package app
+
+// Misspelt finds names that are nearly ours.
+var Misspelt = misspelt
