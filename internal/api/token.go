@@ -8,14 +8,14 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// token issues the caller a token of its own. Its steps are the order of the contract: nothing costs a
-// place or a call to Sethealth before the body is read and the session is checked.
+// token issues the caller a token of its own. A request takes a place among those in flight once its session
+// is checked and its body is read, so that slow callers and slow session checks keep out nobody else.
 func (s *server) token(x *record, r *http.Request) error {
-	asked, err := s.readBody(x, r)
-	if err != nil {
+	if err := s.authenticate(x, r); err != nil {
 		return err
 	}
-	if err := s.authenticate(x, r); err != nil {
+	asked, err := s.readBody(x, r)
+	if err != nil {
 		return err
 	}
 	if err := s.admit(x); err != nil {
