@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -125,7 +125,7 @@ func TestTheModuleInManyTabs(t *testing.T) {
 	assert.True(t, got.FromTab, "a tab that opens later is told")
 	assert.Equal(t, 1, fetched, "one tab fetches, the others are told")
 	assert.Equal(t, 1, w.posts())
-	assert.Equal(t, 1, w.sethealth.State().Minted)
+	assert.Equal(t, 1, w.sethealth.State().Issued)
 
 	tabs[0].run("source.signOut()")
 	for _, p := range append(tabs[1:], late) {
@@ -211,7 +211,7 @@ func TestTheModuleThroughAnOutage(t *testing.T) {
 	p := w.app()
 	p.keep(w, `{}`)
 	first := p.untilTokens(1).Tokens[0].Token
-	w.sethealth.Set(emulator.Faults{Status: 503})
+	w.sethealth.Set(faults.Faults{Status: 503})
 	refused := p.outcome("source.refresh()")
 	assert.Equal(t, "upstream_unavailable", refused.Code)
 	assert.Equal(t, 503, refused.Status)
@@ -225,7 +225,7 @@ func TestTheModuleThroughAnOutage(t *testing.T) {
 	assert.Equal(t, "upstream_unavailable", p.outcome("source.token()").Code, "a dead token is not handed out")
 	p.until("tries of its own", "source.state.nextFetchAt > 0")
 
-	w.sethealth.Set(emulator.Faults{})
+	w.sethealth.Set(faults.Faults{})
 	p.until("a new token", "told.tokens.length === 2")
 	after := p.told()
 	assert.Equal(t, "signed-in", after.State.Status)
