@@ -23,7 +23,7 @@ tag=v$version
 
 # The image and the binaries come from one Go version.
 toolchain=go$(sed -nE 's/^FROM .*golang:([0-9.]+)@.*/\1/p' Dockerfile)
-export GOTOOLCHAIN=$toolchain GOFLAGS= GOWORK=off
+export GOTOOLCHAIN=$toolchain GOFLAGS='' GOWORK=off
 
 notes() { # the section of CHANGELOG.md
   awk -v heading="## $version" 'index($0, heading) == 1 && $2 == substr(heading, 4) {on = 1; next} /^## / {on = 0} on' CHANGELOG.md
