@@ -4,6 +4,7 @@ package sessions_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -186,4 +187,11 @@ func started(t testing.TB, env harness.Env) (*harness.Sethealth, *harness.Servic
 	s := harness.Start(t, upstream.Env().With(harness.Env{"JWT_SECRET": "-", "JWT_AUDIENCE": "-", "RATE_LIMIT": "off"}).With(env))
 	harness.Eventually(t, patience, "readiness", func() bool { return s.Do("GET", "/readyz", "").Status == 200 })
 	return upstream, s
+}
+
+func tlsConfig(t testing.TB, certFile, keyFile string) *tls.Config {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	require.NoError(t, err)
+	return &tls.Config{Certificates: []tls.Certificate{pair}}
 }
