@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"os/exec"
@@ -118,16 +117,7 @@ type browser struct {
 	t testing.TB
 }
 
-func newBrowser(t testing.TB) *browser {
-	jar, err := cookiejar.New(nil)
-	require.NoError(t, err)
-	return &browser{t: t, Client: &http.Client{Jar: jar, Timeout: patience, CheckRedirect: func(next *http.Request, _ []*http.Request) error {
-		if next.URL.Host == "app.example.com" { // is nowhere: the test goes on with the address itself
-			return http.ErrUseLastResponse
-		}
-		return nil
-	}}}
-}
+func newBrowser(t testing.TB) *browser { return &browser{harness.NewBrowser(t), t} }
 
 // do sends a form, or gets if there is none.
 func (b *browser) do(address string, form url.Values) harness.Answer {

@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -22,10 +21,7 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-const (
-	clientSecret = "canary-client-secret-31f0"
-	redirectURI  = "https://app.example.com/callback"
-)
+const clientSecret = "canary-client-secret-31f0"
 
 // provider is npm's certified oidc-provider.
 type provider struct {
@@ -46,22 +42,10 @@ type tokens struct {
 	Type    string `json:"token_type"`
 }
 
-// signIn is the authorization code flow with PKCE of a new browser. bound asks for tokens with DPoP.
+// signIn signs a user in at a new browser. bound asks for tokens with DPoP.
 func (p *provider) signIn(clientID, user string, bound bool) tokens {
 	p.t.Helper()
-	verifier, state := rand.Text()+rand.Text(), rand.Text()
-	challenge := sha256.Sum256([]byte(verifier))
-	page := newBrowser(p.t).do(p.URL+"/auth?"+url.Values{
-		"client_id": {clientID}, "redirect_uri": {redirectURI}, "response_type": {"code"}, "scope": {"openid images"}, "state": {state},
-		"code_challenge_method": {"S256"}, "code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])}, "login_hint": {user},
-	}.Encode(), nil)
-	callback, err := url.Parse(page.Header.Get("Location"))
-	require.NoError(p.t, err)
-	require.Equal(p.t, state, callback.Query().Get("state"), page.Body)
-	return p.token(bound, url.Values{
-		"grant_type": {"authorization_code"}, "client_id": {clientID}, "redirect_uri": {redirectURI},
-		"code": {callback.Query().Get("code")}, "code_verifier": {verifier},
-	})
+	return p.token(bound, harness.SignIn(p.t, p.URL+"/auth", clientID, "openid images", user))
 }
 
 func (p *provider) token(bound bool, form url.Values) (got tokens) {

@@ -28,7 +28,7 @@ func newOAuth2Proxy(t testing.TB, p *provider, args ...string) string {
 	args = append([]string{
 		"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, path, // it takes a listener as systemd hands one over
 		"--http-address=fd:3", "--provider=oidc", "--oidc-issuer-url=" + p.URL, "--client-id=proxy", "--client-secret=" + clientSecret,
-		"--redirect-url=" + redirectURI, "--code-challenge-method=S256", "--scope=openid email", "--email-domain=*",
+		"--redirect-url=" + harness.RedirectURI, "--code-challenge-method=S256", "--scope=openid email", "--email-domain=*",
 		"--cookie-name=" + proxyCookie, "--cookie-secret=0123456789abcdef0123456789abcdef", "--cookie-secure=false", "--cookie-refresh=1s",
 		"--reverse-proxy", "--trusted-proxy-ip=127.0.0.1", "--set-xauthrequest", "--skip-provider-button",
 	}, args...)
