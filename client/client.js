@@ -14,26 +14,11 @@ const LONGEST_BACKOFF = 8e3;
 const LONGEST_WAIT = 36e5; // no answer, however wrong, keeps a page away for good
 const SAME_REFUSAL = 1e3; // tabs learn within this time of each other that Sethealth refuses their token
 
-// The problem documents that are tokenvend's own. Any other answer says nothing about the session.
-const STATUS_OF = {
-  invalid_request: 400,
-  unauthenticated: 401,
-  forbidden: 403,
-  origin_not_allowed: 403,
-  not_found: 404,
-  method_not_allowed: 405,
-  request_too_large: 413,
-  unsupported_media_type: 415,
-  rate_limited: 429,
-  internal: 500,
-  upstream_rejected: 502,
-  upstream_invalid: 502,
-  upstream_unavailable: 503,
-  session_check_unavailable: 503,
-  overloaded: 503,
-  not_ready: 503,
-  upstream_timeout: 504,
-};
+// The codes of tokenvend's problem documents. Any other answer says nothing about the session.
+const VERDICTS = `invalid_request unauthenticated forbidden origin_not_allowed not_found method_not_allowed
+  request_too_large unsupported_media_type`.split(/\s+/);
+const OUTAGES = `rate_limited internal upstream_rejected upstream_invalid upstream_unavailable upstream_timeout
+  session_check_unavailable overloaded not_ready`.split(/\s+/);
 
 /** Why there is no token. It never holds one. */
 export class TokenError extends Error {
@@ -66,7 +51,7 @@ export function keepSignedIn(options) {
   const over = new Promise((resolve) => ending.signal.addEventListener('abort', resolve));
   let held; // the newest token: { token, id, born, end, refused, replaces, swapped }; born: its request began
   let hash; // whose token it is
-  let since = 0; // what was born earlier may be of a session that is gone
+  let since = -Infinity; // what was born earlier may be of a session that is gone
   let lastError; // since the last token
   let failures = 0;
   let next = 0; // when to request
@@ -200,17 +185,17 @@ export function keepSignedIn(options) {
   };
 
   const fail = (error, born, asked) => {
-    const { code, status, retryAfter = 0 } = error;
-    const isKnown = STATUS_OF[code];
+    const { code, retryAfter = 0 } = error;
     if (code === 'unauthenticated') {
       signedOut(code, !headers && { news: 'out', all: true, age: clock() - born }, error);
-    } else if (isKnown < 500 && status !== 429) {
+    } else if (VERDICTS.includes(code)) {
       if (code === 'invalid_request' && asked) throw error; // only this caller asked too much
       end('failed', error);
       call(onError, error);
     } else {
-      const wait = clock() + Math.min(retryAfter * 1e3, isKnown ? LONGEST_WAIT : LONGEST_BACKOFF);
-      barred = isKnown ? wait : 0;
+      const isOurs = OUTAGES.includes(code);
+      const wait = clock() + Math.min(retryAfter * 1e3, isOurs ? LONGEST_WAIT : LONGEST_BACKOFF);
+      barred = isOurs ? wait : 0;
       next = wait + Math.random() * Math.min(1e3 * 2 ** ++failures, LONGEST_BACKOFF);
       const isTold = lastError?.code === code;
       lastError = error;
@@ -387,8 +372,9 @@ const read = ({ token, token_id: id, user_hash: hash, expires_in: life = 1 }, { 
   return { token, id: /^[0-9a-f]{16}$/.test(id) ? id : undefined, hash: typeof hash === 'string' && hash ? hash : undefined };
 };
 
-const refusal = ({ status, headers }, { code, request_id: requestId }) => {
-  const isOurs = headers.get('Content-Type')?.startsWith('application/problem+json') && STATUS_OF[code] === status;
+const refusal = ({ status, headers }, { code, status: stated, request_id: requestId }) => {
+  const isOurs = /^application\/problem\+json/i.test(headers.get('Content-Type')) && stated === status &&
+    [...VERDICTS, ...OUTAGES].includes(code);
   const wait = headers.get('Retry-After');
   const retryAfter = wait > '' && wait >= 0 ? +wait : (Date.parse(wait) - Date.now()) / 1e3;
   return new TokenError(isOurs ? code : `http_${status}`, {
