@@ -16,7 +16,7 @@ inWorld('one call is enough: a token is fetched and handed to onToken', async (w
   assert.equal(page.source.state.status, 'signed-in');
   const [request] = world.requests;
   assert.equal(request.method, 'POST');
-  assert.equal(request.url, 'https://token.example.com/token');
+  assert.equal(request.url, 'https://tokens.example.com/token');
   assert.equal(request.credentials, 'include');
   assert.equal(request.redirect, 'error');
   assert.equal(request.body, undefined);

@@ -151,7 +151,7 @@ inWorld('stop() ends one tab and leaves the others', async (world) => {
 });
 
 inWorld('a frozen tab that holds the lock keeps the others waiting for five seconds, no longer', async (world) => {
-  world.locks.request('tokenvend2 cookie https://token.example.com/token', {}, () => new Promise(() => {}));
+  world.locks.request('tokenvend2 cookie https://tokens.example.com/token', {}, () => new Promise(() => {}));
   const page = open(keepSignedIn, alice);
   await world.pass(4.9);
   assert.equal(world.requests.length, 0);
@@ -160,7 +160,7 @@ inWorld('a frozen tab that holds the lock keeps the others waiting for five seco
 });
 
 inWorld('who waits behind a frozen tab is served by one that went ahead', async (world) => {
-  world.locks.request('tokenvend2 cookie https://token.example.com/token', {}, () => new Promise(() => {}));
+  world.locks.request('tokenvend2 cookie https://tokens.example.com/token', {}, () => new Promise(() => {}));
   open(keepSignedIn, alice);
   await world.pass(3);
   const second = open(keepSignedIn, alice);
@@ -171,7 +171,7 @@ inWorld('who waits behind a frozen tab is served by one that went ahead', async 
 });
 
 inWorld('stop() ends the wait for the lock', async (world) => {
-  world.locks.request('tokenvend2 cookie https://token.example.com/token', {}, () => new Promise(() => {}));
+  world.locks.request('tokenvend2 cookie https://tokens.example.com/token', {}, () => new Promise(() => {}));
   const page = open(keepSignedIn, alice);
   const waiting = page.source.token();
   waiting.catch(() => {});

@@ -182,7 +182,7 @@ export class World {
 export function open(keepSignedIn, options = {}) {
   const page = { tokens: [], infos: [], errors: [], signedOut: [] };
   page.source = keepSignedIn({
-    url: 'https://token.example.com/token',
+    url: 'https://tokens.example.com/token',
     onToken: (token, info) => {
       page.tokens.push(token);
       page.infos.push(info);
