@@ -34,8 +34,8 @@ export interface KeepSignedInOptions {
   /** The token server's `/token`. A relative one is the page's own origin. */
   url: string | URL;
   /**
-   * Called with each new token, for `sethealth.auth.setAccessToken`; not again for the same one. If it throws
-   * or rejects, `onError` is called with the code `on_token_failed`.
+   * Called with each new token, for `sethealth.auth.setAccessToken`, and after an outage. If it throws or
+   * rejects, `onError` is called with the code `on_token_failed`.
    */
   onToken: (token: string, info: TokenInfo) => unknown;
   /**

@@ -110,7 +110,7 @@ export function keepSignedIn(options) {
   };
 
   const adopt = (got, fromTab) => {
-    const isKnown = held?.token === got.token;
+    const isNews = lastError || held?.token !== got.token;
     held = got;
     hash = got.hash ?? hash;
     lastError = undefined;
@@ -118,7 +118,7 @@ export function keepSignedIn(options) {
     const left = held.end - clock();
     // Jitter keeps pages that were opened together from coming back together.
     next = clock() + Math.max(left * (0.75 + Math.random() / 10), 1e3);
-    if (isKnown) return;
+    if (!isNews) return;
     delivered = call(onToken, held.token, { fromTab, expiresIn: left < Infinity ? left / 1e3 : undefined })
       .catch((cause) => {
         call(onError, new TokenError('on_token_failed', { cause }));
