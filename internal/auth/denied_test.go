@@ -17,13 +17,9 @@ import (
 	"github.com/sethealth/tokenvend/internal/secret"
 )
 
-// denying is the list of a file with that content, and the file.
-func denying(t testing.TB, content string) (*auth.DeniedUsers, string, error) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "denied")
-	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
-	d, err := auth.NewDeniedUsers(must(secret.TextFile("DENIED_USERS_FILE", path)), quiet)
-	return d, path, err
+// denying is the list of a file with that content.
+func denying(content string) (*auth.DeniedUsers, error) {
+	return auth.NewDeniedUsers(secret.Static("DENIED_USERS_FILE", secret.New(content)), quiet)
 }
 
 func TestAListOfDeniedUsersIsOneNameALine(t *testing.T) {
@@ -42,7 +38,7 @@ func TestAListOfDeniedUsersIsOneNameALine(t *testing.T) {
 		{"a # anywhere else is part of the name", "al#ice\n #bob\ncarol # left\n", []string{"al#ice", "#bob", "carol # left"}, []string{"al", "bob", "carol"}},
 		{"names beyond ASCII, and commas", "Jürgen\nCN=a,OU=b\n42\n", []string{"Jürgen", "CN=a,OU=b", "42"}, []string{"CN=a", "4"}},
 	} {
-		d, _, err := denying(t, test.content)
+		d, err := denying(test.content)
 		require.NoError(t, err, test.name)
 		for _, name := range test.denied {
 			assert.True(t, d.Denied(name), "%s: %q", test.name, name)
@@ -66,7 +62,7 @@ func TestAFileThatCannotBeAListOfUsersIsRefused(t *testing.T) {
 		"bob\ncanary\xff\n":                   "line 2 is not the name of a user",
 		"# x\n" + strings.Repeat("canary", 43): "line 2 is not the name of a user",
 	} {
-		_, _, err := denying(t, content)
+		_, err := denying(content)
 		require.ErrorContains(t, err, says, "%q", content)
 		assert.True(t, strings.HasPrefix(err.Error(), "DENIED_USERS_FILE"), err.Error())
 		assert.NotContains(t, err.Error(), "canary")
@@ -75,9 +71,8 @@ func TestAFileThatCannotBeAListOfUsersIsRefused(t *testing.T) {
 
 func TestANewListIsInUseWithinTenSecondsAndABadOneNever(t *testing.T) {
 	t.Parallel()
-	d, path, err := denying(t, "alice\n")
-	require.NoError(t, err)
-	_ = d
+	path := filepath.Join(t.TempDir(), "denied")
+	require.NoError(t, os.WriteFile(path, []byte("alice\n"), 0o600))
 	synctest.Test(t, func(t *testing.T) {
 		file := must(secret.TextFile("DENIED_USERS_FILE", path))
 		d := must(auth.NewDeniedUsers(file, quiet))
@@ -115,7 +110,7 @@ func FuzzDeniedUsers(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, content string) {
-		d, _, err := denying(t, content)
+		d, err := denying(content)
 		if err != nil {
 			return
 		}

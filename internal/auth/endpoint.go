@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -102,6 +103,13 @@ func cookieNames(p *setting.Problems, variable string, names setting.List) {
 		if !httpguts.ValidHeaderFieldName(name) { // the same grammar (RFC 6265, section 4.1.1)
 			p.Add(variable, "must be a comma-separated list of names of cookies")
 		}
+	}
+}
+
+// memberPath holds a path of a JSON member to a form that can be meant.
+func memberPath(p *setting.Problems, variable, path string) {
+	if slices.Contains(strings.Split(path, "."), "") {
+		p.Add(variable, "must be the name of a member, or names joined by dots, such as user.email")
 	}
 }
 

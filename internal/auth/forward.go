@@ -55,8 +55,8 @@ func (c *ForwardConfig) validate(p *setting.Problems) {
 		}
 	}
 	headerName(p, "FORWARD_USER_HEADER", c.UserHeader)
-	if slices.Contains(strings.Split(c.UserField, "."), "") && c.UserField != "" {
-		p.Add("FORWARD_USER_FIELD", "must be names joined by dots, such as user.email")
+	if c.UserField != "" {
+		memberPath(p, "FORWARD_USER_FIELD", c.UserField)
 	}
 	endpointTimes(p, "FORWARD", c.Timeout, c.CacheTTL)
 }

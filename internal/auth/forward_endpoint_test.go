@@ -22,8 +22,8 @@ import (
 
 // overNetwork is the check forward on real connections.
 func overNetwork(t testing.TB, url string, timeout time.Duration) *auth.Chain {
-	return newForward(t, nil, func(c *auth.Config, d *auth.Deps) {
-		c.ForwardConfig.URL, c.ForwardConfig.Timeout, d.Transport = url, timeout, nil
+	return newForward(t, nil, func(c *auth.Config, _ *auth.Deps) {
+		c.ForwardConfig.URL, c.ForwardConfig.Timeout = url, timeout
 	})
 }
 

@@ -24,7 +24,10 @@ const userHeader = "X-Auth-Request-User"
 // build makes a chain of one check.
 func build(t testing.TB, c auth.Config, answers transport, change func(*auth.Config, *auth.Deps)) *auth.Chain {
 	t.Helper()
-	d := auth.Deps{Logger: quiet, Registerer: prometheus.NewRegistry(), UserAgent: "tokenvend/test", Transport: answers}
+	d := auth.Deps{Logger: quiet, Registerer: prometheus.NewRegistry(), UserAgent: "tokenvend/test"}
+	if answers != nil {
+		d.Transport = answers
+	}
 	if change != nil {
 		change(&c, &d)
 	}

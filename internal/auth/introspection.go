@@ -41,7 +41,7 @@ func (c *IntrospectionConfig) validate(p *setting.Problems, insecureHosts []stri
 		p.Required("INTROSPECTION_CLIENT_SECRET", "or INTROSPECTION_CLIENT_SECRET_FILE: the secret of INTROSPECTION_CLIENT_ID")
 	}
 	p.OneOf("INTROSPECTION_AUTH", c.Auth, "basic", "post")
-	checkPath(p, "INTROSPECTION_SUBJECT_FIELD", c.SubjectField)
+	memberPath(p, "INTROSPECTION_SUBJECT_FIELD", c.SubjectField)
 	endpointTimes(p, "INTROSPECTION", c.Timeout, c.CacheTTL)
 }
 
@@ -136,12 +136,12 @@ func (i *introspectionCheck) request(ctx context.Context, token string) (*http.R
 // Check asks about a token that nobody issued. Anything but a rejection is an error.
 func (i *introspectionCheck) Check(ctx context.Context) error {
 	switch _, _, err := i.ask(ctx, rand.Text()); {
-	case err == nil, errors.Is(err, ErrForbidden):
-		return errors.New("INTROSPECTION_URL calls a random token active")
-	case errors.Is(err, ErrUnauthenticated):
+	case errors.Is(err, errInactive):
 		return nil
-	default:
+	case errors.Is(err, ErrUnavailable):
 		return fmt.Errorf("INTROSPECTION_URL at %s: %w", setting.Host(i.URL), err)
+	default:
+		return errors.New("INTROSPECTION_URL calls a random token active, so it would accept anyone")
 	}
 }
 

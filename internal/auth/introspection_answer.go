@@ -14,6 +14,8 @@ import (
 // clockSkew is by how much the server's clock may be ahead of ours: it has called the token active already.
 const clockSkew = 5 * time.Second
 
+var errInactive = unauthenticated("token is not active")
+
 // introspected is the members of an answer (RFC 7662, section 2.2). A member that is null counts as absent.
 type introspected map[string]any
 
@@ -44,7 +46,7 @@ func malformed(member, fault string) error {
 // judge applies the rules to an answer. It returns the user, and when the token ends if that is said.
 func (i *introspectionCheck) judge(members introspected, now time.Time) (name string, end time.Time, err error) {
 	if members["active"] == false {
-		return "", end, unauthenticated("token is not active")
+		return "", end, errInactive
 	}
 	if err := members.checkKind(); err != nil {
 		return "", end, err
