@@ -20,7 +20,7 @@ import (
 )
 
 const notice = `This is NOT Sethealth. It is an emulator of its token endpoint for development:
-the tokens it mints are random and open nothing, and it holds no data.
+its tokens are random and open nothing, and it holds no data.
 `
 
 func main() {
@@ -41,9 +41,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("sethealth-emulator", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	addr := flags.String("addr", "127.0.0.1:8090", "where POST /token is served")
-	control := flags.String("control", "127.0.0.1:8091", "where the emulator is steered and asked what it has seen")
+	control := flags.String("control", "127.0.0.1:8091", "where the emulator is controlled and asked what it has received")
 	key := flags.String("key", "emulator-key", "the service account's key")
 	password := flags.String("secret", "emulator-secret", "the service account's secret")
+	strict := flags.Bool("strict", false, "accept exactly what tokenvend sends, not whatever Sethealth's own clients send")
 	anywhere := flags.Bool("listen-anywhere", false, "allow addresses other than loopback, as a container needs")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -51,20 +52,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if *key == "" || *password == "" {
 		return errors.New("-key and -secret must not be empty")
 	}
-	e := emulator.New(emulator.Options{Key: secret.New(*key), Secret: secret.New(*password)})
+	e := emulator.New(emulator.Options{Key: secret.New(*key), Secret: secret.New(*password), Strict: *strict})
 	api, err := listen(*addr, *anywhere)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	steering, err := listen(*control, *anywhere)
+	controlling, err := listen(*control, *anywhere)
 	if err != nil {
 		return err
 	}
-	defer steering.Close()
+	defer controlling.Close()
 	fmt.Fprintf(stdout, "token endpoint: http://%s/token (SETHEALTH_URL=http://%[1]s)\ncontrol:        http://%s/state\n",
-		api.Addr(), steering.Addr())
-	return serve(ctx, map[net.Listener]http.Handler{api: e, steering: e.Control()})
+		api.Addr(), controlling.Addr())
+	return serve(ctx, map[net.Listener]http.Handler{api: e, controlling: e.Control()})
 }
 
 // listen refuses what others could reach, unless told otherwise.

@@ -1,4 +1,4 @@
-// Command tokenvend hands short-lived Sethealth tokens to signed-in users. See `tokenvend help`.
+// Command tokenvend issues short-lived Sethealth tokens to signed-in users. See `tokenvend help`.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 var version, commit string
 
 func main() {
+	signal.Ignore(syscall.SIGPIPE) // the reader of the log may go away; the service does not
 	os.Exit(app.Main(untilSignal(), os.Args[1:], telemetry.ReadBuild(version, commit), os.Stdout, os.Stderr))
 }
 

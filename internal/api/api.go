@@ -1,64 +1,118 @@
-// Package api is tokenvend on HTTP: routes and the gates before them, problem documents, CORS and the
-// origin gate, limits, health, and the log line of each request.
+// Package api is tokenvend on HTTP: routes and the checks before them, problem documents, CORS and the list
+// of origins, limits, health, and the log record of each request.
 //
 // It asks an auth.Authenticator who is calling and a sethealth.Issuer for that user's token; it knows
-// neither how sessions are checked nor how tokens are bought.
+// neither how sessions are checked nor how tokens are requested.
 package api
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
-	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/sethealth/tokenvend/internal/auth"
 	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/setting"
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-// Limiter keeps each user to a rate.
-type Limiter interface {
-	// Allow counts one token for user, or says how long to wait for it.
-	Allow(ctx context.Context, user string) (retryAfter time.Duration, ok bool)
+// Config is what the public listener's answers depend on.
+type Config struct {
+	AllowedOrigins setting.List   `envconfig:"CORS_ALLOWED_ORIGINS" group:"Pages" shown:"required" desc:"origins whose pages may request a token: https://app.example.com, https://*.example.com; none allows no page"`
+	AllowedHeaders setting.List   `envconfig:"CORS_ALLOWED_HEADERS" group:"Pages" desc:"more request headers that a page may send"`
+	MaxAge         time.Duration  `envconfig:"CORS_MAX_AGE" group:"Pages" default:"2h" desc:"how long a browser may remember a preflight; at most 24h"`
+	ClientJS       setting.Switch `envconfig:"CLIENT_JS" group:"Pages" default:"on" desc:"serve /client.js and /client.d.ts; off"`
+	MaxInFlight    int            `envconfig:"MAX_IN_FLIGHT" group:"Limits" default:"1000" desc:"token requests served at once; more are 503"`
+	BasePath       string         `envconfig:"BASE_PATH" group:"Listeners" desc:"prefix of all routes, such as /auth"`
+	LogSubject     string         `envconfig:"LOG_SUBJECT" group:"Log" default:"plain" desc:"plain, or hashed: the pseudonym of TOKEN_USER_ID=hashed in place of the user's name"`
+
+	origins origins
 }
 
-// Options is what the public listener's handler is made of.
-type Options struct {
+var basePath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
+
+// Validate reports every wrong variable. Plain http is allowed to origins of insecureHosts.
+func (c *Config) Validate(insecureHosts []string) error {
+	var p setting.Problems
+	var err error
+	if len(c.AllowedOrigins) == 0 {
+		p.Required("CORS_ALLOWED_ORIGINS", "the origins whose pages may request a token, or none")
+	} else if c.origins, err = parseOrigins(c.AllowedOrigins, insecureHosts); err != nil {
+		p.Add("CORS_ALLOWED_ORIGINS", "%s", err)
+	}
+	for _, name := range c.AllowedHeaders {
+		if !httpguts.ValidHeaderFieldName(name) {
+			p.Add("CORS_ALLOWED_HEADERS", "must be names of headers")
+		}
+	}
+	p.Between("CORS_MAX_AGE", c.MaxAge, 0, 24*time.Hour)
+	if c.MaxInFlight < 1 || c.MaxInFlight > 1_000_000 {
+		p.Add("MAX_IN_FLIGHT", "must be from 1 to 1000000")
+	}
+	if c.BasePath != "" && !basePath.MatchString(c.BasePath) {
+		p.Add("BASE_PATH", "must be a path such as /auth: a leading slash, no trailing one, letters, digits and . _ ~ -")
+	}
+	p.OneOf("LOG_SUBJECT", c.LogSubject, "plain", "hashed")
+	return p.Err()
+}
+
+// Limiter keeps each user to a rate.
+type Limiter interface {
+	// Allow counts one token for the user with that key, or says how long to wait for it.
+	Allow(ctx context.Context, key string) (retryAfter time.Duration, ok bool)
+}
+
+// Deps is what the public listener's handler stands on.
+type Deps struct {
 	Issuer   sethealth.Issuer
 	Sessions auth.Authenticator
-	// Limiter is nil for no limit.
-	Limiter Limiter
-
-	Origins        Origins
-	CORSMaxAge     time.Duration
-	TrustedProxies []netip.Prefix
-	BasePath       string
-	ClientJS       bool
-	// TokenTTL is the bound of min_life; 0 if tokens have no known life.
-	TokenTTL    time.Duration
-	MaxInFlight int
-	// LogSubject is how a user's name is written to the log.
-	LogSubject func(user string) string
-
-	Lifecycle *Lifecycle
-	// Tracing is nil when it is off.
-	Tracing    *telemetry.Tracing
-	Logger     *telemetry.Logger
+	Limiter  Limiter // nil for no limit
+	// SessionHeaders are the request headers that session checks read, besides Authorization.
+	SessionHeaders []string
+	TrustedProxies setting.Prefixes
+	TokenTTL       time.Duration // the bound of min_life; 0 if tokens have no known end
+	// Pseudonym takes the place of a user's name in the log if LOG_SUBJECT is hashed.
+	Pseudonym func(sethealth.User) string
+	// TLS: the service itself serves TLS, and browsers may be told to insist on it.
+	TLS        bool
+	Lifecycle  *Lifecycle
+	Tracing    *telemetry.Tracing // nil when it is off
+	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
 
 type server struct {
-	Options
+	Config
+	Deps
 	inFlight atomic.Int64
 	metrics  *metrics
 }
 
-// New is the handler of the public listener.
-func New(o Options) http.Handler {
-	s := &server{Options: o}
-	s.metrics = newMetrics(o.Registerer, &s.inFlight)
-	return s.withClientIP(s.exchanges(s.withCORS(s.routes())))
+// New is the handler of the public listener. The Config has passed [Config.Validate].
+func New(c Config, d Deps) http.Handler {
+	s := &server{Config: c, Deps: d}
+	s.metrics = newMetrics(d.Registerer, &s.inFlight)
+	return s.withRecord(s.withCORS(s.routes()))
+}
+
+// NumOrigins is the number of listed origins.
+func (c *Config) NumOrigins() int { return len(c.origins.exact) + len(c.origins.wildcards) }
+
+// requestHeaders is the whole list of what a page may send.
+func (s *server) requestHeaders() []string {
+	names := []string{"Authorization", "Content-Type", "X-Request-Id", "traceparent", "tracestate", "baggage", "sentry-trace"}
+	for _, more := range slices.Concat(s.SessionHeaders, s.AllowedHeaders) {
+		if !slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, more) }) {
+			names = append(names, more)
+		}
+	}
+	return names
 }

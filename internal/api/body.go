@@ -1,45 +1,43 @@
 package api
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"regexp"
 	"time"
+
+	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
 // maxBody is the largest request body, in bytes.
 const maxBody = 4 << 10
 
-// readMinLife reads the request body: nothing, or {"min_life": seconds} below the life of a new token.
-func (s *server) readMinLife(x *exchange, r *http.Request) (time.Duration, error) {
+// readBody reads what a request asks for: nothing, or a JSON object with min_life and rejected.
+func (s *server) readBody(x *record, r *http.Request) (asked sethealth.Request, err error) {
 	if r.Body == http.NoBody || r.ContentLength == 0 {
-		return 0, nil
+		return asked, nil
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(x.ResponseWriter, r.Body, maxBody))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return 0, fmt.Errorf("%w: over %d bytes", errTooLarge, tooLarge.Limit)
+		return asked, fmt.Errorf("%w: over %d bytes", errTooLarge, tooLarge.Limit)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("%w: reading it: %w", errInvalidRequest, err)
+		return asked, fmt.Errorf("%w: reading it: %w", errInvalidRequest, err)
 	}
 	if len(body) == 0 {
-		return 0, nil
+		return asked, nil
 	}
 	if !isJSON(r.Header["Content-Type"]) {
-		return 0, errMediaType
+		return asked, errMediaType
 	}
-	seconds, err := parseMinLife(body)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errInvalidRequest, err)
+	if asked, err = parseBody(body, s.TokenTTL); err != nil {
+		return asked, fmt.Errorf("%w: %w", errInvalidRequest, err)
 	}
-	if most := int64(s.TokenTTL / time.Second); seconds != 0 && seconds >= most {
-		return 0, fmt.Errorf("%w: min_life is not below the %d s that a new token lives", errInvalidRequest, most)
-	}
-	return time.Duration(seconds) * time.Second, nil
+	return asked, nil
 }
 
 func isJSON(contentType []string) bool {
@@ -50,33 +48,34 @@ func isJSON(contentType []string) bool {
 	return err == nil && mediaType == "application/json"
 }
 
-// parseMinLife reads one JSON object with at most the member min_life, a whole number of seconds from 0.
-// It goes by tokens because json.Unmarshal takes duplicate members and other spellings of a name.
-func parseMinLife(body []byte) (seconds int64, err error) {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return 0, errors.New("not a JSON object")
+var tokenID = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// parseBody reads one JSON object: min_life in whole seconds, below the lifetime of a new token, and rejected,
+// the id of a token.
+func parseBody(body []byte, ttl time.Duration) (asked sethealth.Request, err error) {
+	members, err := strictjson.Object(body)
+	if err != nil {
+		return asked, err
 	}
-	for seen := false; d.More(); seen = true {
-		name, err := d.Token()
-		if err != nil {
-			return 0, errors.New("not JSON")
+	for name, value := range members {
+		switch name {
+		case "min_life":
+			number, isNumber := value.(strictjson.Number)
+			seconds, err := number.Int64()
+			if !isNumber || err != nil || seconds < 0 {
+				return asked, errors.New("min_life is not a whole number of seconds")
+			}
+			if most := int64(ttl / time.Second); seconds != 0 && seconds >= most {
+				return asked, fmt.Errorf("min_life is not below TOKEN_TTL, which is %d s", most)
+			}
+			asked.MinLife = time.Duration(seconds) * time.Second
+		case "rejected":
+			if asked.Rejected, _ = value.(string); !tokenID.MatchString(asked.Rejected) {
+				return asked, errors.New("rejected is not the token_id of an answer")
+			}
+		default:
+			return asked, errors.New("a member that is unknown")
 		}
-		if name != "min_life" || seen {
-			return 0, errors.New("a member that is unknown or there twice")
-		}
-		value, _ := d.Token()
-		number, isNumber := value.(json.Number)
-		if seconds, err = number.Int64(); !isNumber || err != nil || seconds < 0 {
-			return 0, errors.New("min_life is not a whole number of seconds")
-		}
 	}
-	if _, err := d.Token(); err != nil {
-		return 0, errors.New("not JSON")
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return 0, errors.New("more than one document")
-	}
-	return seconds, nil
+	return asked, nil
 }

@@ -7,20 +7,39 @@ import (
 	"github.com/sethealth/tokenvend/client"
 )
 
-// file answers with a file of the browser module, for pages without a bundler, or with 304 to who has it
-// already (RFC 9110, section 13.1.2).
+// file answers with a file of the browser module, for pages without a bundler, or with 304 if the caller has
+// it already (RFC 9110, section 13.1.2).
 func file(f client.File) handler {
-	content := []byte(f.Content)
-	return func(x *exchange, r *http.Request) error {
+	return func(x *record, r *http.Request) error {
 		h := x.Header()
-		h.Set("Cache-Control", "public, max-age=300")
-		h.Set("ETag", f.ETag)
-		if known := r.Header.Get("If-None-Match"); known == "*" || strings.Contains(known, f.ETag) {
+		h.Set("Cache-Control", "public, max-age=300, stale-while-revalidate=86400")
+		h.Add("Vary", "Accept-Encoding")
+		content, etag := f.Content, f.ETag
+		if acceptsGzip(r.Header.Values("Accept-Encoding")) {
+			h.Set("Content-Encoding", "gzip")
+			content, etag = f.Gzip, f.GzipETag
+		}
+		h.Set("ETag", etag)
+		if known := r.Header.Get("If-None-Match"); known == "*" || strings.Contains(known, etag) {
+			h.Del("Content-Encoding")
 			x.answer(http.StatusNotModified, nil)
 			return nil
 		}
 		h.Set("Content-Type", f.ContentType)
-		x.answer(http.StatusOK, content)
+		x.answer(http.StatusOK, []byte(content))
 		return nil
 	}
+}
+
+// acceptsGzip reads an Accept-Encoding (RFC 9110, section 12.5.3) as far as it matters here: gzip by its name
+// and not with a weight of zero.
+func acceptsGzip(lists []string) bool {
+	for item := range strings.SplitSeq(strings.ToLower(strings.Join(lists, ",")), ",") {
+		name, weight, _ := strings.Cut(item, ";")
+		if strings.TrimSpace(name) == "gzip" {
+			weight = strings.ReplaceAll(weight, " ", "")
+			return !strings.HasPrefix(weight, "q=0") || strings.ContainsAny(weight[len("q=0"):], "123456789")
+		}
+	}
+	return false
 }

@@ -1,20 +1,32 @@
 package api
 
-// ProblemRow is a row of the table of problems, for the test that holds the README to it.
-type ProblemRow struct {
-	Status       int
-	Code, Detail string
-	RetryAfter   bool
+// Origins is the list of CORS_ALLOWED_ORIGINS by itself.
+type Origins struct{ origins }
+
+// ParseOrigins makes one.
+func ParseOrigins(items, insecureHosts []string) (Origins, error) {
+	o, err := parseOrigins(items, insecureHosts)
+	return Origins{o}, err
 }
 
-// ProblemRows lists the table, each code once.
+// Contains reports whether origin is listed.
+func (o Origins) Contains(origin string) bool { return o.contains(origin) }
+
+// ProblemRow is a row of the README's table of errors.
+type ProblemRow struct {
+	Status     int
+	Code       string
+	RetryAfter bool
+}
+
+// ProblemRows are all of them, each once.
 func ProblemRows() (rows []ProblemRow) {
-	seen := map[string]bool{}
+	seen := map[ProblemRow]bool{}
 	for _, p := range problems {
-		if !seen[p.code] {
-			rows = append(rows, ProblemRow{p.status, p.code, p.detail, p.retryAfter > 0})
+		if row := (ProblemRow{p.status, p.code, p.retryAfter > 0}); !seen[row] {
+			seen[row] = true
+			rows = append(rows, row)
 		}
-		seen[p.code] = true
 	}
 	return rows
 }

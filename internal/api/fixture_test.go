@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -19,7 +20,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/auth"
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth"
-	"github.com/sethealth/tokenvend/internal/telemetry"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
 const listed = "https://app.example.com"
@@ -30,54 +31,66 @@ type fixture struct {
 	log *bytes.Buffer
 	reg *prometheus.Registry
 
-	mu      sync.Mutex
-	minted  []string // the users for whom a token was asked
-	minLife time.Duration
-	issue   func(ctx context.Context, user string) (sethealth.Token, error)
+	mu     sync.Mutex
+	minted []string // the names of users for whom a token was asked
+	asked  sethealth.Request
+	issue  func(ctx context.Context, user string) (sethealth.Token, error)
 }
 
-type sessions func(*http.Request) (auth.Identity, error)
+type sessions func(*http.Request) (auth.Result, error)
 
-func (f sessions) Authenticate(r *http.Request) (auth.Identity, error) { return f(r) }
+func (f sessions) Authenticate(r *http.Request) (auth.Result, error) { return f(r) }
+
+// refusing is a session check that rejects everybody.
+func refusing(err error) func(*api.Config, *api.Deps) {
+	return func(_ *api.Config, d *api.Deps) {
+		d.Sessions = sessions(func(*http.Request) (auth.Result, error) {
+			return auth.Result{Identity: auth.Identity{Check: "jwt"}}, err
+		})
+	}
+}
 
 // bySession takes the bearer as the user's name.
-func bySession(r *http.Request) (auth.Identity, error) {
+func bySession(r *http.Request) (auth.Result, error) {
 	user, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
-		return auth.Identity{}, auth.ErrNoCredential
+		return auth.Result{}, auth.ErrNoCredential
 	}
-	return auth.Identity{Subject: user, Check: "jwt"}, nil
+	return auth.Result{Identity: auth.Identity{Check: "jwt", Issuer: "https://id.example.com", Name: user}}, nil
 }
 
-func newFixture(t testing.TB, change ...func(*api.Options)) *fixture {
+func newFixture(t testing.TB, change ...func(*api.Config, *api.Deps)) *fixture {
 	t.Helper()
 	f := &fixture{log: &bytes.Buffer{}, reg: prometheus.NewRegistry()}
 	f.issue = func(_ context.Context, user string) (sethealth.Token, error) {
 		return sethealth.Token{
-			Value: secret.New("token-of-" + user), Hash: "0123456789abcdef", Source: sethealth.Minted,
+			Value: secret.New("token-of-" + user), ID: "0123456789abcdef", Source: sethealth.Minted,
 			Expires: time.Now().Add(time.Hour),
 		}, nil
 	}
-	origins, err := api.ParseOrigins([]string{listed, "https://*.example.org"})
-	require.NoError(t, err)
-	o := api.Options{
-		Issuer: f, Sessions: sessions(bySession), Origins: origins, CORSMaxAge: 2 * time.Hour, ClientJS: true,
-		TokenTTL: time.Hour, MaxInFlight: 100, LogSubject: func(s string) string { return s },
+	c := api.Config{
+		AllowedOrigins: setting.List{listed, "https://*.example.org"}, MaxAge: 2 * time.Hour, ClientJS: true,
+		MaxInFlight: 100, LogSubject: "plain",
+	}
+	d := api.Deps{
+		Issuer: f, Sessions: sessions(bySession), TokenTTL: time.Hour,
+		Pseudonym: func(u sethealth.User) string { return "pseudonym-of-" + u.Name },
 		Lifecycle: &api.Lifecycle{Ready: func() bool { return true }},
-		Logger:    telemetry.NewLogger(f.log, -4, "json"), Registerer: f.reg,
+		Logger:    slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Registerer: f.reg,
 	}
-	for _, c := range change {
-		c(&o)
+	for _, edit := range change {
+		edit(&c, &d)
 	}
-	f.Handler = api.New(o)
+	require.NoError(t, c.Validate([]string{"intranet"}))
+	f.Handler = api.New(c, d)
 	return f
 }
 
-func (f *fixture) Issue(ctx context.Context, user string, minLife time.Duration) (sethealth.Token, error) {
+func (f *fixture) Issue(ctx context.Context, user sethealth.User, asked sethealth.Request) (sethealth.Token, error) {
 	f.mu.Lock()
-	f.minted, f.minLife = append(f.minted, user), minLife
+	f.minted, f.asked = append(f.minted, user.Name), asked
 	f.mu.Unlock()
-	return f.issue(ctx, user)
+	return f.issue(ctx, user.Name)
 }
 
 // ask sends a request as the listed page of the user alice would, changed by edit.

@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/api"
-	"github.com/sethealth/tokenvend/internal/netaddr"
+	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
 // FuzzOrigins holds the matcher to what net/url makes of the same text: an origin is on the list only if,
@@ -34,12 +35,14 @@ func FuzzOrigins(f *testing.F) {
 	}
 	list, err := api.ParseOrigins([]string{
 		"https://app.example.com", "https://app.example.com:8443", "https://*.example.org", "http://localhost:3000", "http://[::1]:3000",
-	})
+	}, nil)
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, origin string) {
 		assert.Equal(t, isOnTheList(origin), list.Contains(origin), "%q", origin)
 	})
 }
+
+var native = regexp.MustCompile(`^(capacitor|ionic|tauri|app|chrome-extension|moz-extension)://[a-z0-9._-]+$`)
 
 var browserLabel = regexp.MustCompile(`^[a-z0-9_-]+$`)
 
@@ -70,7 +73,7 @@ func FuzzParseOrigins(f *testing.F) {
 		f.Add(item, "https://a.example.com")
 	}
 	f.Fuzz(func(t *testing.T, item, origin string) {
-		list, err := api.ParseOrigins([]string{item})
+		list, err := api.ParseOrigins([]string{item}, nil)
 		if err != nil {
 			if len(item) > 8 { // short items may well be words of the fixed text
 				assert.NotContains(t, err.Error(), item)
@@ -81,28 +84,31 @@ func FuzzParseOrigins(f *testing.F) {
 			assert.True(t, list.Contains(item), "%q does not contain itself", item)
 		}
 		if list.Contains(origin) {
+			if native.MatchString(origin) {
+				return
+			}
 			u, err := url.Parse(origin)
 			require.NoError(t, err, "%q is let in by %q", origin, item)
 			assert.Equal(t, u.Scheme+"://"+u.Host, origin)
-			assert.True(t, u.Scheme == "https" || netaddr.IsLoopback(u.Hostname()) || strings.HasSuffix(u.Hostname(), ".localhost"), "%q is let in by %q", origin, item)
+			assert.True(t, u.Scheme == "https" || setting.IsLoopback(u.Hostname()) || strings.HasSuffix(u.Hostname(), ".localhost"), "%q is let in by %q", origin, item)
 		}
 	})
 }
 
-// FuzzBody sends bodies through all the gates: every answer is a token or a problem of the body, and a
+// FuzzBody sends bodies through all the checks: every answer is a token or a problem of the body, and a
 // token only for what encoding/json too reads as nothing or as a fitting min_life.
 func FuzzBody(f *testing.F) {
 	for _, body := range []string{
 		"", "{}", `{"min_life":0}`, `{"min_life":1800}`, `{"min_life":3599}`, `{"min_life":3600}`, `{"min_life":-1}`, `{"min_life":1.5}`, `{"min_life":1e3}`,
 		`{"min_life":"1"}`, `{"min_life":null}`, `{"min_life":1,"min_life":2}`, `{"MIN_LIFE":1}`, `{"min_life":1}{}`, `{"user":"mallory"}`, `[1]`, `null`, `{`,
-		`{"min_life":99999999999999999999}`, `{"min_life":{"min_life":1}}`, "\ufeff{}", ` { "min_life" : 1 } `, `{"min_life":1,}`, `{"min_life":01}`, `{"min_lif\u0065":7}`,
+		`{"min_life":99999999999999999999}`, `{"min_life":{"min_life":1}}`, "\ufeff{}", ` { "min_life" : 1 } `, `{"min_life":1,}`, `{"min_life":01}`, `{"min_lif\u0065":7}`, `{"rejected":"0123456789abcdef"}`, `{"rejected":"0123456789ABCDEF"}`, `{"rejected":""}`,
 	} {
 		f.Add([]byte(body))
 	}
 	fixture := newFixture(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		fixture.log.Reset()
-		fixture.minted, fixture.minLife = nil, 0
+		fixture.minted, fixture.asked = nil, sethealth.Request{}
 		r := httptest.NewRequest(http.MethodPost, "/token", bytes.NewReader(body))
 		r.Header.Set("Authorization", "Bearer alice")
 		r.Header.Set("Content-Type", "application/json")
@@ -115,14 +121,16 @@ func FuzzBody(f *testing.F) {
 				return
 			}
 			var got struct {
-				MinLife int64 `json:"min_life"`
+				MinLife  int64  `json:"min_life"`
+				Rejected string `json:"rejected"`
 			}
 			d := json.NewDecoder(bytes.NewReader(body))
 			d.DisallowUnknownFields()
 			require.NoError(t, d.Decode(&got), "%q", body)
 			_, err := d.Token()
 			require.ErrorIs(t, err, io.EOF, "%q", body)
-			assert.Equal(t, float64(got.MinLife), fixture.minLife.Seconds(), "%q", body)
+			assert.Equal(t, float64(got.MinLife), fixture.asked.MinLife.Seconds(), "%q", body)
+			assert.Equal(t, got.Rejected, fixture.asked.Rejected, "%q", body)
 			assert.True(t, got.MinLife >= 0 && got.MinLife < 3600, "%q", body)
 		case 400, 413:
 			assert.Empty(t, fixture.minted)

@@ -18,12 +18,12 @@ func (l *Lifecycle) Drain() { l.draining.Store(true) }
 
 func (l *Lifecycle) isReady() bool { return !l.draining.Load() && l.Ready() }
 
-func (s *server) healthz(x *exchange, _ *http.Request) error {
+func (s *server) healthz(x *record, _ *http.Request) error {
 	x.text("ok")
 	return nil
 }
 
-func (s *server) readyz(x *exchange, _ *http.Request) error {
+func (s *server) readyz(x *record, _ *http.Request) error {
 	if !s.Lifecycle.isReady() {
 		return errNotReady
 	}
@@ -31,7 +31,7 @@ func (s *server) readyz(x *exchange, _ *http.Request) error {
 	return nil
 }
 
-func (x *exchange) text(body string) {
-	x.Header()["Content-Type"] = contentText
+func (x *record) text(body string) {
+	x.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	x.answer(http.StatusOK, []byte(body))
 }

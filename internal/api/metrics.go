@@ -46,7 +46,7 @@ func newMetrics(reg prometheus.Registerer, inFlight *atomic.Int64) *metrics {
 	return m
 }
 
-func (m *metrics) observe(x *exchange, isToken bool, duration time.Duration) {
+func (m *metrics) observe(x *record, isToken bool, duration time.Duration) {
 	if !isToken {
 		m.requests.WithLabelValues(x.route, x.outcome, "").Inc()
 		m.duration.WithLabelValues(x.route).Observe(duration.Seconds())

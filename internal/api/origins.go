@@ -6,67 +6,76 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 
-	"github.com/sethealth/tokenvend/internal/netaddr"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// Origins is the list of web origins (RFC 6454) whose pages may ask for a token. The zero Origins lists
-// none.
-type Origins struct {
-	exact     map[string]struct{}
+// origins is the list of web origins (RFC 6454) whose pages may request a token. The zero origins lists none.
+type origins struct {
+	exact     map[string]bool
 	wildcards []wildcard
 }
 
 // wildcard matches one whole label between prefix and suffix: "https://", ".example.com:8443".
 type wildcard struct{ prefix, suffix string }
 
-// ParseOrigins reads CORS_ALLOWED_ORIGINS: exact origins and one-level wildcards, or the single word
-// "none". Its errors tell the place in the list and what an item must be, never the item.
-func ParseOrigins(items []string) (Origins, error) {
-	o := Origins{exact: make(map[string]struct{}, len(items))}
+// native are origins of native shells and browser extensions, whose host is a fixed word or an id.
+var native = regexp.MustCompile(`^(capacitor|ionic|tauri|app|chrome-extension|moz-extension)://[a-z0-9._-]+$`)
+
+// parseOrigins reads CORS_ALLOWED_ORIGINS: exact origins and one-level wildcards, or the single word "none".
+// Its error names every wrong item by its place in the list, and what it must be, never the item.
+func parseOrigins(items, insecureHosts []string) (origins, error) {
+	o := origins{exact: make(map[string]bool, len(items))}
 	if len(items) == 1 && items[0] == "none" {
 		return o, nil
 	}
-	if len(items) == 0 {
-		return o, errors.New("must list origins, or be none")
-	}
+	var faults []string
 	for i, item := range items {
-		if err := o.add(item); err != nil {
-			return Origins{}, fmt.Errorf("item %d %w", i+1, err)
+		if err := o.add(item, insecureHosts); err != nil {
+			faults = append(faults, fmt.Sprintf("item %d %s", i+1, err))
 		}
+	}
+	if len(faults) > 0 {
+		return origins{}, errors.New(strings.Join(faults, "; "))
 	}
 	return o, nil
 }
 
-func (o *Origins) add(item string) error {
+func (o *origins) add(item string, insecureHosts []string) error {
+	if native.MatchString(item) {
+		o.exact[item] = true
+		return nil
+	}
 	scheme, host, _ := strings.Cut(item, "://")
 	parent, wild := strings.CutPrefix(host, "*.")
 	u, err := url.Parse(scheme + "://" + parent)
 	switch {
 	case item == "none":
 		return errors.New("is none, which must stand alone")
-	case err != nil || item == "" || (scheme != "https" && scheme != "http") || u.Hostname() == "" || scheme+"://"+u.Host != scheme+"://"+parent:
+	case err != nil || (scheme != "https" && scheme != "http") || u.Hostname() == "" || u.Host != parent:
 		return errors.New("must be an origin such as https://app.example.com: scheme, host and, where it is not the default, port; no path, no trailing slash, no * but a leading *. for one label")
 	case !isHost(u.Hostname()):
 		return errors.New("must have a lower-case host name, in its ASCII form")
 	case strings.HasSuffix(u.Host, ":") || u.Port() == map[string]string{"https": "443", "http": "80"}[scheme]:
 		return errors.New("must leave the default port out, as browsers do")
-	case scheme == "http" && !isLoopbackOrigin(u.Hostname()):
-		return errors.New("must be https, unless its host is a loopback one")
+	case scheme == "http" && !isLoopbackOrigin(u.Hostname()) && !slices.Contains(insecureHosts, u.Hostname()):
+		return errors.New("must be https, unless its host is a loopback one or one of INSECURE_HTTP_HOSTS")
 	case wild && !strings.Contains(parent, ".") && u.Hostname() != "localhost":
 		return errors.New("must not span a whole top-level domain")
 	case wild:
 		o.wildcards = append(o.wildcards, wildcard{prefix: scheme + "://", suffix: "." + parent})
 	default:
-		o.exact[item] = struct{}{}
+		o.exact[item] = true
 	}
 	return nil
 }
 
-// Contains reports whether the list holds origin, to the byte: browsers serialize origins in one way.
-func (o *Origins) Contains(origin string) bool {
-	if _, ok := o.exact[origin]; ok {
+// contains reports whether the list holds exactly that origin: browsers serialize an origin in one way.
+func (o *origins) contains(origin string) bool {
+	if o.exact[origin] {
 		return true
 	}
 	for _, w := range o.wildcards {
@@ -80,12 +89,12 @@ func (o *Origins) Contains(origin string) bool {
 }
 
 // allows reports whether a page may read the answer to r: one Origin, and a listed one.
-func (o *Origins) allows(r *http.Request) bool {
+func (o *origins) allows(r *http.Request) bool {
 	origin := r.Header["Origin"]
-	return len(origin) == 1 && o.Contains(origin[0])
+	return len(origin) == 1 && o.contains(origin[0])
 }
 
-// isHost tells a lower-case ASCII name or an address; brackets are already off.
+// isHost reports a lower-case ASCII name or an address; brackets are already off.
 func isHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return host == strings.ToLower(host)
@@ -109,5 +118,5 @@ func isLabel(s string) bool {
 
 // isLoopbackOrigin also takes names below localhost, which browsers never look up (RFC 6761).
 func isLoopbackOrigin(host string) bool {
-	return netaddr.IsLoopback(host) || strings.HasSuffix(host, ".localhost")
+	return setting.IsLoopback(host) || strings.HasSuffix(host, ".localhost")
 }

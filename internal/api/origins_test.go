@@ -9,50 +9,62 @@ import (
 	"github.com/sethealth/tokenvend/internal/api"
 )
 
-func TestOriginsContainWhatIsListedToTheByteAndNothingNearIt(t *testing.T) {
-	origins, err := api.ParseOrigins([]string{"https://app.example.com", "https://app.example.com:8443", "https://*.example.org", "http://localhost:3000", "http://[::1]:3000"})
+func TestOriginsContainExactlyWhatIsListedAndNothingNearIt(t *testing.T) {
+	origins, err := api.ParseOrigins([]string{"https://app.example.com", "https://app.example.com:8443", "https://*.example.org", "http://localhost:3000", "http://[::1]:3000", "http://intranet:8000", "capacitor://localhost", "ionic://localhost", "tauri://localhost", "app://-", "chrome-extension://abcdefghijklmnop", "moz-extension://0a1b-2c"}, []string{"intranet"})
 	require.NoError(t, err)
 	for origin, want := range map[string]bool{
-		"https://app.example.com":          true,
-		"https://app.example.com:8443":     true,
-		"https://one.example.org":          true,
-		"https://a-b_9.example.org":        true,
-		"http://localhost:3000":            true,
-		"http://[::1]:3000":                true,
-		"":                                 false,
-		"null":                             false,
-		"*":                                false,
-		"http://app.example.com":           false,
-		"https://APP.example.com":          false,
-		"HTTPS://app.example.com":          false,
-		"https://app.example.com/":         false,
-		"https://app.example.com.":         false,
-		"https://app.example.com:443":      false,
-		"https://app.example.com:8444":     false,
-		"https://app.example.com.evil.com": false,
-		"https://evilapp.example.com":      false,
-		"https://app.example.com@evil.com": false,
-		"https://evil.com@app.example.com": false,
-		"https://app.example.co":           false,
-		"https://app-example.com":          false,
-		"https://app.example.com evil.com": false,
-		"https://app.example.com,null":     false,
-		"https://example.org":              false,
-		"https://.example.org":             false,
-		"https://a.b.example.org":          false,
-		"https://evilexample.org":          false,
-		"https://one.example.org:8443":     false,
-		"https://one.example.org.evil.com": false,
-		"https://evil.com/.example.org":    false,
-		"https://evil.com#.example.org":    false,
-		"https://evil.com?.example.org":    false,
-		"https://evil.com:80.example.org":  false,
-		"https://evil@x.example.org":       false,
-		"https://ONE.example.org":          false,
-		"http://one.example.org":           false,
-		"http://localhost":                 false,
-		"http://localhost:3001":            false,
-		"https://localhost:3000":           false,
+		"https://app.example.com":             true,
+		"https://app.example.com:8443":        true,
+		"https://one.example.org":             true,
+		"https://a-b_9.example.org":           true,
+		"http://localhost:3000":               true,
+		"http://[::1]:3000":                   true,
+		"http://intranet:8000":                true,
+		"capacitor://localhost":               true,
+		"ionic://localhost":                   true,
+		"tauri://localhost":                   true,
+		"app://-":                             true,
+		"chrome-extension://abcdefghijklmnop": true,
+		"moz-extension://0a1b-2c":             true,
+		"http://intranet":                     false,
+		"https://intranet:8000":               false,
+		"capacitor://localhost:1":             false,
+		"chrome-extension://abcdefghijklmno":  false,
+		"file://":                             false,
+		"":                                    false,
+		"null":                                false,
+		"*":                                   false,
+		"http://app.example.com":              false,
+		"https://APP.example.com":             false,
+		"HTTPS://app.example.com":             false,
+		"https://app.example.com/":            false,
+		"https://app.example.com.":            false,
+		"https://app.example.com:443":         false,
+		"https://app.example.com:8444":        false,
+		"https://app.example.com.evil.com":    false,
+		"https://evilapp.example.com":         false,
+		"https://app.example.com@evil.com":    false,
+		"https://evil.com@app.example.com":    false,
+		"https://app.example.co":              false,
+		"https://app-example.com":             false,
+		"https://app.example.com evil.com":    false,
+		"https://app.example.com,null":        false,
+		"https://example.org":                 false,
+		"https://.example.org":                false,
+		"https://a.b.example.org":             false,
+		"https://evilexample.org":             false,
+		"https://one.example.org:8443":        false,
+		"https://one.example.org.evil.com":    false,
+		"https://evil.com/.example.org":       false,
+		"https://evil.com#.example.org":       false,
+		"https://evil.com?.example.org":       false,
+		"https://evil.com:80.example.org":     false,
+		"https://evil@x.example.org":          false,
+		"https://ONE.example.org":             false,
+		"http://one.example.org":              false,
+		"http://localhost":                    false,
+		"http://localhost:3001":               false,
+		"https://localhost:3000":              false,
 	} {
 		assert.Equal(t, want, origins.Contains(origin), "origin %q", origin)
 	}
@@ -60,9 +72,12 @@ func TestOriginsContainWhatIsListedToTheByteAndNothingNearIt(t *testing.T) {
 
 func TestParseOriginsRefusesWhatNoBrowserSendsOrNobodyShouldList(t *testing.T) {
 	for name, items := range map[string][]string{
-		"an empty list":                   {},
 		"everything":                      {"*"},
 		"the null origin":                 {"null"},
+		"a file":                          {"file://"},
+		"any extension":                   {"chrome-extension://*"},
+		"a native shell with a path":      {"capacitor://localhost/"},
+		"plain http below a listed host":  {"http://a.intranet"},
 		"none beside another":             {"none", "https://a.example.com"},
 		"a path":                          {"https://a.example.com/app"},
 		"a trailing slash":                {"https://a.example.com/"},
@@ -91,16 +106,24 @@ func TestParseOriginsRefusesWhatNoBrowserSendsOrNobodyShouldList(t *testing.T) {
 		"a host that only looks loopback": {"http://127.0.0.1.example.com"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := api.ParseOrigins(items)
+			_, err := api.ParseOrigins(items, []string{"intranet"})
 			assert.Error(t, err)
 		})
 	}
 }
 
 func TestParseOriginsTakesNoneAsAnEmptyList(t *testing.T) {
-	origins, err := api.ParseOrigins([]string{"none"})
+	origins, err := api.ParseOrigins([]string{"none"}, nil)
 	require.NoError(t, err)
 	assert.False(t, origins.Contains("https://a.example.com"))
 	assert.False(t, origins.Contains("none"))
 	assert.False(t, origins.Contains(""))
+}
+
+func TestEveryBadOriginIsNamedByItsPlaceAndNotShown(t *testing.T) {
+	_, err := api.ParseOrigins([]string{"https://a.example.com", "https://canary.example.com/", "*", "http://canary.example.com"}, nil)
+	for _, place := range []string{"item 2 must", "item 3 must", "item 4 must"} {
+		require.ErrorContains(t, err, place)
+	}
+	assert.NotContains(t, err.Error(), "canary")
 }

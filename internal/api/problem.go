@@ -23,7 +23,7 @@ var (
 	errMediaType        = errors.New("api: request body is not JSON")
 	errRateLimited      = errors.New("api: over the user's rate limit")
 	errOverloaded       = errors.New("api: too many requests in flight")
-	errGone             = errors.New("api: the caller has gone")
+	errGone             = errors.New("api: the caller left")
 	errNotReady         = errors.New("api: not ready")
 	errInternal         = errors.New("api: internal error")
 )
@@ -38,8 +38,8 @@ type problem struct {
 	retryAfter int
 }
 
-// problems says what each sentinel looks like from outside. The first match counts. A caller that has gone
-// comes first, so that its leaving is not counted as somebody's outage.
+// problems says what each sentinel looks like from outside. The first match counts. A caller that left comes
+// first, so that it is not counted as an outage.
 var problems = []struct {
 	is error
 	problem
@@ -84,7 +84,7 @@ type retryable struct {
 func (e retryable) Unwrap() error { return e.error }
 
 // refuse makes err the answer. It is the only place where a problem document is made.
-func (x *exchange) refuse(r *http.Request, err error) {
+func (x *record) refuse(r *http.Request, err error) {
 	// A body that took too long ends the request's context too, but its sender is still there.
 	if errors.Is(r.Context().Err(), context.Canceled) && !errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("%w: %w", errGone, err)

@@ -9,8 +9,8 @@ import (
 	"github.com/sethealth/tokenvend/client"
 )
 
-// routes is the whole table: what is served, and which gates stand before it, in the order they are
-// passed. CORS stands before all of it.
+// routes is the whole table: what is served, and which checks come before it, in order. CORS comes before
+// all of it.
 func (s *server) routes() http.Handler {
 	r := chi.NewRouter()
 	get := func(path string, h handler) {
@@ -18,16 +18,16 @@ func (s *server) routes() http.Handler {
 		r.Head(s.BasePath+path, s.handle(path, h))
 	}
 
-	r.Options(s.BasePath+"/token", s.handle("/token", s.originGate(s.preflight)))
-	r.Post(s.BasePath+"/token", s.handle("/token", s.traced(s.originGate(s.inFlightGate(s.sessionGate(s.rateGate(s.token)))))))
+	r.Options(s.BasePath+"/token", s.handle("/token", s.originCheck(s.preflight())))
+	r.Post(s.BasePath+"/token", s.handle("/token", s.traced(s.originCheck(s.token))))
 	get("/healthz", s.healthz)
 	get("/readyz", s.readyz)
 	if s.ClientJS {
 		get("/client.js", file(client.Module()))
 		get("/client.d.ts", file(client.Types()))
 	}
-	r.NotFound(s.handle("unmatched", func(*exchange, *http.Request) error { return errNotFound }))
-	r.MethodNotAllowed(s.handle("unmatched", func(x *exchange, req *http.Request) error {
+	r.NotFound(s.handle("unmatched", func(*record, *http.Request) error { return errNotFound }))
+	r.MethodNotAllowed(s.handle("unmatched", func(x *record, req *http.Request) error {
 		methods := allowed(r, req.URL.Path)
 		if len(methods) == 0 { // chi comes here with every method it has no name for, whatever the path
 			return errNotFound

@@ -1,63 +1,83 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/sethealth/tokenvend/internal/telemetry"
+	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// sessionGate asks who is calling. What the caller says of itself anywhere else is not looked at.
-func (s *server) sessionGate(next handler) handler {
-	return func(x *exchange, r *http.Request) (err error) {
-		if x.identity, err = s.Sessions.Authenticate(r); err != nil {
-			return err
-		}
-		return next(x, r)
+// token issues the caller a token of its own. A request takes a place among those in flight once its session
+// is checked and its body is read, so that slow callers and slow session checks keep out nobody else.
+func (s *server) token(x *record, r *http.Request) error {
+	if err := s.authenticate(x, r); err != nil {
+		return err
 	}
-}
-
-// token hands the caller a token of its own.
-func (s *server) token(x *exchange, r *http.Request) error {
-	minLife, err := s.readMinLife(x, r)
+	asked, err := s.readBody(x, r)
 	if err != nil {
 		return err
 	}
-	if x.token, err = s.Issuer.Issue(r.Context(), x.identity.Subject, minLife); err != nil {
+	if err := s.admit(x); err != nil {
 		return err
 	}
-	x.Header()["Content-Type"] = contentJSON
-	x.answer(http.StatusOK, x.tokenBody(time.Now()))
+	if err := s.limit(x, r); err != nil {
+		return err
+	}
+	if x.token, err = s.Issuer.Issue(r.Context(), x.user, asked); err != nil {
+		return err
+	}
+	x.Header().Set("Content-Type", "application/json")
+	x.answer(http.StatusOK, tokenBody(x.token, x.user, time.Now()))
 	return nil
 }
 
-// tokenBody is {"token":…,"expires_in":…,"expires_at":…}; without the last two if the token's end is not
-// known. Written by hand: encoding/json takes four times as long.
-func (x *exchange) tokenBody(now time.Time) []byte {
-	token := x.token.Value.Reveal()
-	body := make([]byte, 0, len(token)+80)
-	body = append(body, `{"token":`...)
-	body = appendToken(body, token)
-	if !x.token.Expires.IsZero() {
-		left := max(0, x.token.Life(now)/time.Second)
-		body = append(body, `,"expires_in":`...)
-		body = strconv.AppendInt(body, int64(left), 10)
-		body = append(body, `,"expires_at":"`...)
-		body = x.token.Expires.UTC().Truncate(time.Second).AppendFormat(body, time.RFC3339)
-		body = append(body, '"')
+// authenticate asks who is calling. What the caller says of itself anywhere else is not looked at.
+func (s *server) authenticate(x *record, r *http.Request) error {
+	result, err := s.Sessions.Authenticate(r)
+	x.user = sethealth.User(result.Identity)
+	for _, cookie := range result.SetCookies {
+		x.Header().Add("Set-Cookie", cookie)
 	}
-	return append(body, '}')
+	return err
 }
 
-// appendToken quotes a token as JSON. sethealth has seen to it that no control character and no broken UTF-8 is
-// in it, so two characters are left to look for.
-func appendToken(dst []byte, token string) []byte {
-	if strings.IndexByte(token, '"') >= 0 || strings.IndexByte(token, '\\') >= 0 {
-		return telemetry.AppendJSON(dst, token)
+// admit takes a place among the requests in flight until the network has taken the answer.
+func (s *server) admit(x *record) error {
+	if s.inFlight.Add(1) > int64(s.MaxInFlight) {
+		s.inFlight.Add(-1)
+		return errOverloaded
 	}
-	dst = append(dst, '"')
-	dst = append(dst, token...)
-	return append(dst, '"')
+	x.done = func() { s.inFlight.Add(-1) }
+	return nil
+}
+
+// limit keeps each user to RATE_LIMIT. It comes after the session check, so that nobody can use up another
+// user's share.
+func (s *server) limit(x *record, r *http.Request) error {
+	if s.Limiter == nil {
+		return nil
+	}
+	if wait, ok := s.Limiter.Allow(r.Context(), x.user.Key()); !ok {
+		return retryable{errRateLimited, int((wait + time.Second - 1) / time.Second)}
+	}
+	return nil
+}
+
+// tokenBody is the answer. Without a known end of the token its two fields are left out.
+func tokenBody(token sethealth.Token, user sethealth.User, now time.Time) []byte {
+	answer := struct {
+		Token     string `json:"token"`
+		TokenID   string `json:"token_id"`
+		UserHash  string `json:"user_hash"`
+		ExpiresIn *int64 `json:"expires_in,omitempty"`
+		ExpiresAt string `json:"expires_at,omitempty"`
+	}{Token: token.Value.Reveal(), TokenID: token.ID, UserHash: user.Hash()}
+	if !token.Expires.IsZero() {
+		left := int64(max(0, token.Remaining(now)/time.Second))
+		answer.ExpiresIn = &left
+		answer.ExpiresAt = token.Expires.UTC().Truncate(time.Second).Format(time.RFC3339)
+	}
+	body, _ := json.Marshal(answer) // strings and a number always marshal
+	return body
 }

@@ -22,6 +22,8 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
+var alice = sethealth.User{Check: "jwt", Issuer: "https://id.example.com", Name: "alice"}
+
 func TestASignedInUserGetsATokenOfTheirOwn(t *testing.T) {
 	f := newFixture(t)
 	resp := f.ask("POST", "/token", "")
@@ -50,11 +52,11 @@ func TestTheAnswerTellsTheHonestEndRoundedDown(t *testing.T) {
 func TestATokenOfUnknownLifeComesWithoutOne(t *testing.T) {
 	f := newFixture(t)
 	f.issue = func(context.Context, string) (sethealth.Token, error) {
-		return sethealth.Token{Value: secret.New(`quoted "and" ünusual`)}, nil
+		return sethealth.Token{Value: secret.New(`quoted "and" ünusual`), ID: "0011223344556677"}, nil
 	}
 	body, err := io.ReadAll(f.ask("POST", "/token", "").Body)
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"token":"quoted \"and\" ünusual"}`, string(body))
+	assert.JSONEq(t, `{"token":"quoted \"and\" ünusual","token_id":"0011223344556677","user_hash":"`+alice.Hash()+`"}`, string(body))
 }
 
 func TestALongTokenIsSentInOnePiece(t *testing.T) {
@@ -70,10 +72,11 @@ func TestALongTokenIsSentInOnePiece(t *testing.T) {
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
-	assert.EqualValues(t, len(`{"token":""}`)+4000, resp.ContentLength)
+	assert.Greater(t, resp.ContentLength, int64(4000))
+	assert.Empty(t, resp.TransferEncoding)
 }
 
-func TestTheBodyChoosesNothingButMinLife(t *testing.T) {
+func TestTheBodyChoosesNothingButMinLifeAndRejected(t *testing.T) {
 	for name, row := range map[string]struct {
 		body, contentType string
 		status            int
@@ -118,7 +121,7 @@ func TestTheBodyChoosesNothingButMinLife(t *testing.T) {
 			resp := f.ask("POST", "/token", row.body, set)
 			if row.status == 200 {
 				requireToken(t, resp, "token-of-alice")
-				assert.Equal(t, row.minLife, f.minLife)
+				assert.Equal(t, row.minLife, f.asked.MinLife)
 				return
 			}
 			requireProblem(t, resp, row.status, row.code)
@@ -128,8 +131,53 @@ func TestTheBodyChoosesNothingButMinLife(t *testing.T) {
 	}
 }
 
+func TestATokenThatSethealthRefusedIsReportedByItsID(t *testing.T) {
+	f := newFixture(t)
+	requireToken(t, f.ask("POST", "/token", `{"rejected":"0123456789abcdef","min_life":1}`), "token-of-alice")
+	assert.Equal(t, sethealth.Request{MinLife: time.Second, Rejected: "0123456789abcdef"}, f.asked)
+	for _, body := range []string{
+		`{"rejected":""}`, `{"rejected":null}`, `{"rejected":123}`, `{"rejected":"0123456789ABCDEF"}`, `{"rejected":"0123456789abcde"}`,
+		`{"rejected":"0123456789abcdef0"}`, `{"rejected":"0123456789abcdeg"}`, `{"rejected":["0123456789abcdef"]}`, `{"rejected":"0123456789abcdef\n"}`,
+	} {
+		requireProblem(t, f.ask("POST", "/token", body), 400, "invalid_request")
+	}
+	assert.Len(t, f.minted, 1)
+}
+
+func TestTheAnswerNamesTokenAndUserForComparing(t *testing.T) {
+	ids := func(f *fixture, bearer string) (tokenID, userHash string) {
+		var got struct {
+			TokenID  string `json:"token_id"`
+			UserHash string `json:"user_hash"`
+		}
+		require.NoError(t, json.NewDecoder(f.ask("POST", "/token", "", header("Authorization", "Bearer "+bearer)).Body).Decode(&got))
+		return got.TokenID, got.UserHash
+	}
+	tokenID, userHash := ids(newFixture(t), "alice")
+	assert.Equal(t, "0123456789abcdef", tokenID)
+	assert.Equal(t, alice.Hash(), userHash)
+	assert.Regexp(t, "^[0-9a-f]{16}$", userHash)
+	_, another := ids(newFixture(t), "bob")
+	assert.NotEqual(t, userHash, another)
+}
+
+func TestCookiesOfTheSessionEndpointAreOnEveryAnswer(t *testing.T) {
+	for status, err := range map[int]error{200: nil, 401: auth.ErrUnauthenticated, 503: auth.ErrUnavailable} {
+		f := newFixture(t, func(_ *api.Config, d *api.Deps) {
+			d.Sessions = sessions(func(r *http.Request) (auth.Result, error) {
+				result, _ := bySession(r)
+				result.SetCookies = []string{"sid=2; HttpOnly", "theme=dark"}
+				return result, err
+			})
+		})
+		resp := f.ask("POST", "/token", "")
+		assert.Equal(t, status, resp.StatusCode)
+		assert.Equal(t, []string{"sid=2; HttpOnly", "theme=dark"}, resp.Header.Values("Set-Cookie"))
+	}
+}
+
 func TestMinLifeCannotBePromisedOfTokensOfUnknownLife(t *testing.T) {
-	f := newFixture(t, func(o *api.Options) { o.TokenTTL = 0 })
+	f := newFixture(t, func(_ *api.Config, d *api.Deps) { d.TokenTTL = 0 })
 	requireProblem(t, f.ask("POST", "/token", `{"min_life":1}`), 400, "invalid_request")
 	requireToken(t, f.ask("POST", "/token", `{"min_life":0}`), "token-of-alice")
 }
@@ -154,9 +202,9 @@ func TestEveryFailureHasItsProblemReadableByTheListedPage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			wrap := func(err error) error { return fmt.Errorf("%w: %s", err, foreign) }
-			f := newFixture(t, func(o *api.Options) {
+			f := newFixture(t, func(c *api.Config, d *api.Deps) {
 				if row.session != nil {
-					o.Sessions = sessions(func(*http.Request) (auth.Identity, error) { return auth.Identity{Check: "jwt"}, wrap(row.session) })
+					refusing(wrap(row.session))(c, d)
 				}
 			})
 			f.issue = func(context.Context, string) (sethealth.Token, error) { return sethealth.Token{}, wrap(row.issue) }
@@ -175,10 +223,7 @@ func TestEveryFailureHasItsProblemReadableByTheListedPage(t *testing.T) {
 }
 
 func TestTheChallengeTellsAWrongBearerFromNone(t *testing.T) {
-	refuse := func(o *api.Options) {
-		o.Sessions = sessions(func(*http.Request) (auth.Identity, error) { return auth.Identity{}, auth.ErrUnauthenticated })
-	}
-	f := newFixture(t, refuse)
+	f := newFixture(t, refusing(auth.ErrUnauthenticated))
 	assert.Equal(t, `Bearer error="invalid_token"`, f.ask("POST", "/token", "").Header.Get("WWW-Authenticate"))
 	assert.Equal(t, "Bearer", f.ask("POST", "/token", "", header("Authorization")).Header.Get("WWW-Authenticate"))
 	assert.Equal(t, "Bearer", f.ask("POST", "/token", "", header("Authorization", "Basic eA==")).Header.Get("WWW-Authenticate"))
@@ -218,7 +263,7 @@ func TestTheAuditRecordNamesEverythingButTheToken(t *testing.T) {
 	require.Equal(t, "my-id.1", resp.Header.Get("X-Request-Id"))
 	line := f.lines(t)[0]
 	for field, want := range map[string]any{
-		"event": "token.issued", "request_id": "my-id.1", "subject": "alice", "check": "jwt", "origin": listed,
+		"event": "token.issued", "request_id": "my-id.1", "subject": "alice", "check": "jwt", "issuer": "https://id.example.com", "origin": listed,
 		"client_ip": "192.0.2.1", "outcome": "ok", "source": "minted", "token_sha256": "0123456789abcdef",
 	} {
 		assert.Equal(t, want, line[field], field)
@@ -227,13 +272,24 @@ func TestTheAuditRecordNamesEverythingButTheToken(t *testing.T) {
 		assert.NotEmpty(t, line[field], field)
 	}
 	assert.NotContains(t, f.log.String(), "token-of-alice")
-	at, err := time.Parse(time.RFC3339Nano, line["time"].(string))
-	require.NoError(t, err)
-	assert.Equal(t, time.UTC, at.Location())
+	hashed := newFixture(t, func(c *api.Config, _ *api.Deps) { c.LogSubject = "hashed" })
+	hashed.ask("POST", "/token", "")
+	assert.Equal(t, "pseudonym-of-alice", hashed.lines(t)[0]["subject"])
+}
+
+func TestARefusedUserIsNamedInTheRecord(t *testing.T) {
+	f := newFixture(t, func(_ *api.Config, d *api.Deps) {
+		d.Sessions = sessions(func(r *http.Request) (auth.Result, error) {
+			result, _ := bySession(r)
+			return result, auth.ErrForbidden
+		})
+	})
+	requireProblem(t, f.ask("POST", "/token", ""), 403, "forbidden")
+	assert.Equal(t, "alice", f.lines(t)[0]["subject"])
 }
 
 func TestMixedUsersNeverSeeEachOthersTokens(t *testing.T) {
-	f := newFixture(t, func(o *api.Options) { o.MaxInFlight = 2000 })
+	f := newFixture(t, func(c *api.Config, _ *api.Deps) { c.MaxInFlight = 2000 })
 	var wg sync.WaitGroup
 	for i := range 2000 {
 		wg.Go(func() {

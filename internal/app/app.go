@@ -1,94 +1,134 @@
 // Package app is the program: it reads the environment, builds the service from its parts, serves, and
-// drains. main is a shell around it, and tests and the demo run the same thing.
+// drains. main is a shell around it, and tests and the demo run the same program.
 package app
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sethealth/tokenvend/internal/api"
-	"github.com/sethealth/tokenvend/internal/redisx"
+	"github.com/sethealth/tokenvend/internal/auth"
+	"github.com/sethealth/tokenvend/internal/ratelimit"
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/setting"
 	"github.com/sethealth/tokenvend/internal/telemetry"
+	"github.com/sethealth/tokenvend/internal/tokencache"
 )
-
-// dependency is a system that the service talks to.
-type dependency struct {
-	name  string
-	check func(context.Context) error // reaches it once, for `tokenvend check`
-	state func() string               // what is known of it, for the admin listener
-}
 
 // app is the service, built and not yet serving.
 type app struct {
 	config       *Config
+	build        telemetry.Build
 	log          *slog.Logger
 	registry     *prometheus.Registry
 	tracing      *telemetry.Tracing // nil when off
 	lifecycle    *api.Lifecycle
 	certificate  *certificate // nil without TLS
-	dependencies []dependency
+	sessions     *auth.Chain
+	redis        *tokencache.Redis // nil without
+	dependencies []auth.Dependency
 	public       http.Handler
-	// background runs until its context ends.
-	background []func(context.Context)
-	closers    []func()
+	background   []func(context.Context) // run until their context ends
+	closers      []func()                // in the order of construction
 }
 
-// newApp builds everything or nothing.
-func newApp(c *Config, build telemetry.Build, logTo io.Writer) (*app, error) {
-	a := &app{config: c, registry: telemetry.NewRegistry(build)}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		return nil, fmt.Errorf("app: %w", err)
-	}
-	logger := telemetry.NewLogger(logTo, level, c.LogFormat)
-	a.log = logger.Logger
-	var err error
+// newApp builds everything or nothing, of a Config without problems.
+func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err error) {
+	a = &app{config: c, build: build, registry: telemetry.NewRegistry(build)}
+	var writer *telemetry.LogWriter
+	a.log, writer = telemetry.NewLogger(logTo, c.Log, a.registry)
+	a.closers = append(a.closers, writer.Close)
+	a.registry.MustRegister(limits(c))
 	if a.tracing, err = telemetry.NewTracing(context.Background(), build, a.log); err != nil {
 		return nil, err
 	}
 	a.closers = append(a.closers, a.flushTraces)
-	if c.TLSCertFile != "" {
-		if a.certificate, err = newCertificate(c.TLSCertFile, c.TLSKeyFile); err != nil {
+	if c.Server.TLSCertFile != "" {
+		if a.certificate, err = newCertificate(c.Server.TLSCertFile, c.Server.TLSKeyFile); err != nil {
 			return nil, err
 		}
 		a.certificate.register(a.registry)
 	}
-	credentials := sethealth.NewCredentials(c.SethealthKey.Var, c.SethealthSecret.Var)
-	issuer, limiter, err := a.newIssuer(credentials, build)
+	credentials := sethealth.NewCredentials(c.Sethealth.Key, c.Sethealth.Secret)
+	cache, err := a.newCache(credentials, build)
 	if err != nil {
 		return nil, err
 	}
-	sessions, err := a.newSessions()
-	if err != nil {
+	if a.sessions, err = auth.New(c.Sessions, auth.Deps{
+		Logger: a.log, Registerer: a.registry, Tracer: a.tracing.Tracer(), Inject: a.tracing.Inject, Size: c.Cache.Size,
+		Dropped: cache.Drop,
+	}); err != nil {
 		return nil, err
 	}
-	follower := secret.NewFollower(a.log, a.registry, c.followed(a.certificate)...)
-	a.background = append(a.background, follower.Run)
-	a.public = api.New(api.Options{
-		Issuer: issuer, Sessions: sessions, Limiter: limiter,
-		Origins: c.Origins, CORSMaxAge: c.CORSMaxAge, TrustedProxies: c.TrustedProxies,
-		BasePath: c.BasePath, ClientJS: bool(c.ClientJS), TokenTTL: c.TokenTTL, MaxInFlight: c.MaxInFlight,
-		LogSubject: c.logSubject(credentials),
-		Lifecycle:  a.lifecycle, Tracing: a.tracing, Logger: logger, Registerer: a.registry,
-	})
-	if c.TokenCache == "redis" {
-		a.public = withRedisBudget(a.public)
-	}
+	a.dependencies = append(a.dependencies, a.sessions.Dependencies()...)
+	a.lifecycle = &api.Lifecycle{Ready: a.sessions.Ready}
+	a.background = append(a.background, a.sessions.Run, secret.NewWatcher(a.log, a.registry, c.sources(a.certificate)...).Run)
+	a.public = a.newPublic(cache, credentials)
 	return a, nil
 }
 
-// withRedisBudget bounds what one request waits for Redis in all: the limit and the cache share it.
-func withRedisBudget(next http.Handler) http.Handler {
+// newCache stacks the cache, with Redis if it is configured, on the client of Sethealth.
+func (a *app) newCache(credentials *sethealth.Credentials, build telemetry.Build) (*tokencache.Cache, error) {
+	c := a.config
+	client, err := sethealth.New(c.Sethealth, credentials, sethealth.Deps{
+		Logger: a.log, Registerer: a.registry, Tracer: a.tracing.Tracer(), UserAgent: "tokenvend/" + build.Version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, client.Close)
+	a.dependencies = append(a.dependencies, auth.Dependency{
+		Name: "sethealth", Detail: setting.Host(c.Sethealth.URL), Check: client.Check, State: client.State,
+	})
+	if c.Cache.Cache == "redis" {
+		// What replicas must have in common to share: all that a token depends on.
+		namespace := []string{c.Sethealth.URL, c.Sethealth.TTL.String(), string(c.Sethealth.UserID), strconv.FormatBool(c.Sethealth.TestMode)}
+		if a.redis, err = tokencache.NewRedis(c.Cache, tokencache.RedisDeps{
+			Derive: credentials.Derive, Namespace: namespace, Logger: a.log, Registerer: a.registry,
+		}); err != nil {
+			return nil, err
+		}
+		a.closers = append(a.closers, a.redis.Close)
+		a.dependencies = append(a.dependencies, auth.Dependency{Name: "redis", Detail: a.redis.Address(), Check: a.redis.Check, State: a.redis.State})
+	}
+	cache, err := tokencache.New(c.Cache, client, tokencache.Options{
+		TTL: c.Sethealth.TTL, Timeout: c.Sethealth.Timeout, Redis: a.redis, Logger: a.log, Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, cache.Close)
+	return cache, nil
+}
+
+func (a *app) newPublic(cache *tokencache.Cache, credentials *sethealth.Credentials) http.Handler {
+	c := a.config
+	deps := api.Deps{
+		Issuer: cache, Sessions: a.sessions, SessionHeaders: c.Sessions.RequestHeaders(), TrustedProxies: c.Sessions.TrustedProxies,
+		TokenTTL: c.Sethealth.TTL, Pseudonym: credentials.Pseudonym, TLS: a.certificate != nil,
+		Lifecycle: a.lifecycle, Tracing: a.tracing, Logger: a.log, Registerer: a.registry,
+	}
+	if c.Limit.Rate.N > 0 {
+		o := ratelimit.Options{Rate: c.Limit.Rate, Size: c.Cache.Size, Registerer: a.registry}
+		if a.redis != nil {
+			o.Shared = a.redis
+		}
+		deps.Limiter = ratelimit.New(o)
+	}
+	public := api.New(c.Pages, deps)
+	if a.redis == nil {
+		return public
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(redisx.WithBudget(r.Context())))
+		public.ServeHTTP(w, r.WithContext(tokencache.WithRedisBudget(r.Context())))
 	})
 }
 
@@ -101,21 +141,37 @@ func (a *app) flushTraces() {
 	}
 }
 
-// followed are the credentials and certificates that may come from files.
-func (c *Config) followed(pair *certificate) []*secret.Var {
-	vars := []*secret.Var{
-		c.SethealthKey.Var, c.SethealthSecret.Var, c.JWTSecret.Var, c.JWTPublicKey.Var,
-		c.IntrospectionClientSecret.Var, c.RedisURL.Var,
-	}
+// sources are the credentials, certificates and lists that may come from files.
+func (c *Config) sources(pair *certificate) []secret.Source {
+	all := []secret.Source{c.Sethealth.Key, c.Sethealth.Secret, c.Cache.RedisURL}
+	all = append(all, c.Sessions.Sources()...)
 	if pair != nil {
-		vars = append(vars, pair.chain, pair.key)
+		all = append(all, pair.chain, pair.key)
 	}
-	return vars
+	return all
 }
 
-func (c *Config) logSubject(credentials *sethealth.Credentials) func(string) string {
-	if c.LogSubject == "hashed" {
-		return credentials.Pseudonym
+// summary is what is configured, in one line, for the log at start and for check.
+func (c *Config) summary() []any {
+	return []any{
+		"checks", strings.Join(c.Sessions.SessionCheck, ","), "origins", c.Pages.NumOrigins(),
+		"sethealth", setting.Host(c.Sethealth.URL), "cache", c.Cache.Cache,
 	}
-	return func(user string) string { return user }
+}
+
+// limits exports what is configured, to be drawn beside what is used.
+func limits(c *Config) prometheus.Collector {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenvend_limit", Help: "Configured limits and lifetimes, by name."}, []string{"name"})
+	for name, value := range map[string]float64{
+		"max_in_flight":             float64(c.Pages.MaxInFlight),
+		"token_cache_size":          float64(c.Cache.Size),
+		"rate_limit_tokens":         float64(c.Limit.Rate.N),
+		"rate_limit_period_seconds": c.Limit.Rate.Per.Seconds(),
+		"connections":               maxConnections,
+		"token_ttl_seconds":         c.Sethealth.TTL.Seconds(),
+		"token_min_life_seconds":    c.Cache.MinLife.Seconds(),
+	} {
+		g.WithLabelValues(name).Set(value)
+	}
+	return g
 }

@@ -15,7 +15,7 @@ import (
 // certificate is the TLS pair of the public listener. A renewed pair is taken up as soon as both of its
 // files fit together; until then the old pair serves.
 type certificate struct {
-	chain, key *secret.Var
+	chain, key secret.Source
 
 	mu                 sync.Mutex
 	chainSeen, keySeen secret.Value
@@ -42,8 +42,8 @@ func newCertificate(chainFile, keyFile string) (*certificate, error) {
 		}
 		return nil
 	}
-	chain.Accept(fits)
-	key.Accept(fits)
+	chain.SetValidator(fits)
+	key.SetValidator(fits)
 	return c, nil
 }
 

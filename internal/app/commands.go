@@ -9,10 +9,10 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/setting"
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
@@ -22,17 +22,6 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 )
-
-const commandsHelp = `tokenvend hands short-lived Sethealth tokens to signed-in users.
-
-Commands:
-  serve         serve until SIGTERM or SIGINT (the default)
-  check         try the configuration and every dependency, one line each
-  token         mint one token and print it
-  healthcheck   ask the running server's /healthz
-  version       version, commit, Go version
-  help          this text
-`
 
 // Main runs the command that args name and returns the exit code. ctx ends with the first signal.
 func Main(ctx context.Context, args []string, build telemetry.Build, stdout, stderr io.Writer) int {
@@ -53,7 +42,7 @@ func Main(ctx context.Context, args []string, build telemetry.Build, stdout, std
 		return token(ctx, build, stdout, stderr)
 	case "healthcheck":
 		return healthcheck(ctx, stderr)
-	case "version":
+	case "version", "--version":
 		fmt.Fprintf(stdout, "tokenvend %s, commit %s, %s\n", build.Version, build.Commit, build.Go)
 		return exitOK
 	case "help", "-h", "--help":
@@ -67,20 +56,25 @@ func Main(ctx context.Context, args []string, build telemetry.Build, stdout, std
 
 // configure loads the environment; what is wrong with the variables that are needed goes to stderr.
 func configure(stderr io.Writer, needed func(variable string) bool) (*Config, bool) {
-	c, problems := LoadConfig()
-	if problems = problems.only(needed); len(problems) > 0 {
-		fmt.Fprintln(stderr, problems)
-		return nil, false
+	c, err := LoadConfig()
+	ok := true
+	for _, problem := range setting.Each(err) {
+		if needed(problem.Variable) {
+			fmt.Fprintln(stderr, problem)
+			ok = false
+		}
 	}
-	return c, true
+	return c, ok
 }
 
 func all(string) bool { return true }
 
 func fail(stderr io.Writer, err error) int {
-	fmt.Fprintf(stderr, "tokenvend: %s\n", strings.ReplaceAll(err.Error(), "\n", " "))
+	fmt.Fprintln(stderr, "tokenvend: "+oneLine(err))
 	return exitFailed
 }
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 func serve(ctx context.Context, build telemetry.Build, stderr io.Writer) int {
 	c, ok := configure(stderr, all)
@@ -97,44 +91,22 @@ func serve(ctx context.Context, build telemetry.Build, stderr io.Writer) int {
 	return exitOK
 }
 
-// check reaches every dependency once and prints a line for each.
-func check(ctx context.Context, build telemetry.Build, stdout, stderr io.Writer) int {
-	c, ok := configure(stderr, all)
-	if !ok {
-		return exitUsage
-	}
-	fmt.Fprintln(stdout, "configuration: ok")
-	a, err := newApp(c, build, io.Discard)
-	if err != nil {
-		return fail(stderr, err)
-	}
-	code := exitOK
-	for _, d := range a.dependencies {
-		err := d.check(ctx)
-		if err == nil {
-			fmt.Fprintf(stdout, "%s: ok\n", d.name)
-			continue
-		}
-		code = exitFailed
-		fmt.Fprintf(stdout, "%s: %s\n", d.name, strings.ReplaceAll(err.Error(), "\n", " "))
-	}
-	return code
-}
-
-// token mints one token with the service account, for no user.
+// token requests one token with the service account, for no user.
 func token(ctx context.Context, build telemetry.Build, stdout, stderr io.Writer) int {
 	c, ok := configure(stderr, func(variable string) bool {
-		return strings.HasPrefix(variable, "SETHEALTH_") || variable == "TOKEN_TTL"
+		return strings.HasPrefix(variable, "SETHEALTH_") || variable == "TOKEN_TTL" || strings.EqualFold(variable, "HTTPS_PROXY")
 	})
 	if !ok {
 		return exitUsage
 	}
-	a := &app{config: c, registry: telemetry.NewRegistry(build), log: telemetry.NewLogger(io.Discard, 0, "json").Logger}
-	client, err := a.newClient(sethealth.NewCredentials(c.SethealthKey.Var, c.SethealthSecret.Var), build, sethealth.None)
+	c.Sethealth.UserID = sethealth.None
+	client, err := sethealth.New(c.Sethealth, sethealth.NewCredentials(c.Sethealth.Key, c.Sethealth.Secret), sethealth.Deps{
+		Registerer: telemetry.NewRegistry(build), UserAgent: "tokenvend/" + build.Version,
+	})
 	if err != nil {
 		return fail(stderr, err)
 	}
-	t, err := client.Issue(ctx, "", 0)
+	t, err := client.Issue(ctx, sethealth.User{}, sethealth.Request{})
 	if err != nil {
 		return fail(stderr, err)
 	}
@@ -151,15 +123,15 @@ func healthcheck(ctx context.Context, stderr io.Writer) int {
 	if !ok {
 		return exitUsage
 	}
-	host, port, err := net.SplitHostPort(c.ListenAddr)
+	host, port, err := net.SplitHostPort(c.Server.ListenAddr)
 	if err != nil {
 		return fail(stderr, err)
 	}
 	if host == "" || net.ParseIP(host).IsUnspecified() {
-		host = "127.0.0.1"
+		host = "localhost" // of whichever family this machine has
 	}
 	scheme := "http"
-	if c.TLSCertFile != "" {
+	if c.Server.TLSCertFile != "" {
 		scheme = "https"
 	}
 	client := &http.Client{
@@ -170,7 +142,7 @@ func healthcheck(ctx context.Context, stderr io.Writer) int {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(host, port)+c.BasePath+"/healthz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(host, port)+c.Pages.BasePath+"/healthz", nil)
 	if err != nil {
 		return fail(stderr, err)
 	}
@@ -183,18 +155,4 @@ func healthcheck(ctx context.Context, stderr io.Writer) int {
 		return fail(stderr, errors.New("the server answered "+resp.Status))
 	}
 	return exitOK
-}
-
-func help(w io.Writer) {
-	fmt.Fprint(w, commandsHelp, "\nVariables (a * marks those that NAME_FILE may name a file for):\n")
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, v := range Variables() {
-		name := v.Name
-		if v.HasFile {
-			name += "*"
-		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\n", name, v.Default, v.Meaning)
-	}
-	_ = t.Flush()
-	fmt.Fprint(w, "\nTracing is configured by the OTEL_ variables of the OpenTelemetry specification, and off without\nOTEL_EXPORTER_OTLP_ENDPOINT.\n")
 }

@@ -1,222 +1,247 @@
 package app
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/kelseyhightower/envconfig"
 
 	"github.com/sethealth/tokenvend/internal/api"
+	"github.com/sethealth/tokenvend/internal/auth"
+	"github.com/sethealth/tokenvend/internal/ratelimit"
 	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/setting"
+	"github.com/sethealth/tokenvend/internal/telemetry"
+	"github.com/sethealth/tokenvend/internal/tokencache"
 )
 
-// Config is the environment, as the program reads it. The struct is the manual: `tokenvend help` and the
-// README's table are made from its tags. Defaults that depend on other variables are described in
-// "shown". [LoadConfig] fills and validates it as a whole.
+// Config is the environment, as the program reads it. Each package that is configured owns its part, with the
+// rules for it. The structs are the manual: `tokenvend help` and docs/configuration.md are made from their
+// tags. A default that depends on other variables is described in "shown". [LoadConfig] fills all of it.
 type Config struct {
-	SethealthKey            Credential    `envconfig:"SETHEALTH_KEY" shown:"required" desc:"the service account's API key"`
-	SethealthSecret         Credential    `envconfig:"SETHEALTH_SECRET" shown:"required" desc:"the service account's API secret"`
-	SethealthURL            string        `envconfig:"SETHEALTH_URL" default:"https://api.set.health" desc:"the API; http only for a loopback host"`
-	SethealthTestMode       bool          `envconfig:"SETHEALTH_TEST_MODE" default:"false" desc:"sent as test-mode"`
-	SethealthTimeout        time.Duration `envconfig:"SETHEALTH_TIMEOUT" default:"10s" desc:"all that one mint may take, retries included"`
-	SethealthAttemptTimeout time.Duration `envconfig:"SETHEALTH_ATTEMPT_TIMEOUT" default:"4s" desc:"what one attempt of a mint may take"`
-	SethealthMaxRetries     int           `envconfig:"SETHEALTH_MAX_RETRIES" default:"2" desc:"attempts after the first one; 0 to 5"`
-
-	TokenTTL       time.Duration `envconfig:"TOKEN_TTL" default:"1h" desc:"sent as expires-in; 1s to 24h, or 0 for Sethealth's own default life (not cached then)"`
-	TokenMinLife   time.Duration `envconfig:"TOKEN_MIN_LIFE" shown:"a quarter of TOKEN_TTL" desc:"a cached token with less left is replaced before it is handed out"`
-	TokenUserID    string        `envconfig:"TOKEN_USER_ID" default:"subject" desc:"what is sent as user-id: subject, hashed (a keyed, stable pseudonym), none"`
-	TokenCache     string        `envconfig:"TOKEN_CACHE" default:"memory" desc:"memory, redis, off"`
-	TokenCacheSize int           `envconfig:"TOKEN_CACHE_SIZE" default:"100000" desc:"tokens in memory; the least used leave first"`
-	RedisURL       Credential    `envconfig:"REDIS_URL" desc:"redis:// or rediss://; needed by TOKEN_CACHE=redis"`
-
-	SessionCheck       List          `envconfig:"SESSION_CHECK" shown:"required" desc:"one or more of jwt, forward, introspection, proxy, in the order in which they are tried"`
-	CORSAllowedOrigins List          `envconfig:"CORS_ALLOWED_ORIGINS" shown:"required" desc:"origins whose pages may ask: https://app.example.com, https://*.example.com; none for no page of another origin"`
-	CORSMaxAge         time.Duration `envconfig:"CORS_MAX_AGE" default:"2h" desc:"how long a browser may remember a preflight"`
-	RateLimit          Rate          `envconfig:"RATE_LIMIT" default:"60/1m" desc:"tokens per user, N/duration; off"`
-	MaxInFlight        int           `envconfig:"MAX_IN_FLIGHT" default:"1000" desc:"requests to /token served at once"`
-
-	JWTIssuer         string        `envconfig:"JWT_ISSUER" desc:"required iss; without a key below, its OpenID Connect discovery document names the key set"`
-	JWTJWKSURL        string        `envconfig:"JWT_JWKS_URL" desc:"the key set"`
-	JWTPublicKey      Credential    `envconfig:"JWT_PUBLIC_KEY" desc:"PEM, one or more public keys or certificates"`
-	JWTSecret         Credential    `envconfig:"JWT_SECRET" desc:"HMAC secret, 32 bytes or more"`
-	JWTAudience       List          `envconfig:"JWT_AUDIENCE" shown:"required by jwt" desc:"comma list, the token must name one; any switches the check off"`
-	JWTAlgorithms     List          `envconfig:"JWT_ALGORITHMS" shown:"HS256 for a secret, else RS256,PS256,ES256,ES384,EdDSA" desc:"allow-list of signature algorithms"`
-	JWTCookie         string        `envconfig:"JWT_COOKIE" desc:"name of a cookie that may hold the token"`
-	JWTHeader         string        `envconfig:"JWT_HEADER" desc:"name of a header that may hold the bare token, such as Cf-Access-Jwt-Assertion"`
-	JWTSubjectClaim   string        `envconfig:"JWT_SUBJECT_CLAIM" default:"sub" desc:"the claim that names the user"`
-	JWTRequiredClaims Claims        `envconfig:"JWT_REQUIRED_CLAIMS" desc:"name=value pairs, comma separated, all needed; missing: 403"`
-	JWTLeeway         time.Duration `envconfig:"JWT_LEEWAY" default:"30s" desc:"for exp, nbf and iat; at most 5m"`
-
-	ForwardURL        string        `envconfig:"FORWARD_URL" shown:"required by forward" desc:"the endpoint of your backend that says who is signed in"`
-	ForwardCookies    List          `envconfig:"FORWARD_COOKIES" shown:"all" desc:"names of the cookies to pass on"`
-	ForwardUserHeader string        `envconfig:"FORWARD_USER_HEADER" default:"X-Auth-Request-User" desc:"response header that names the user"`
-	ForwardUserField  string        `envconfig:"FORWARD_USER_FIELD" desc:"instead: path of a field in the JSON answer, such as user.id"`
-	ForwardTimeout    time.Duration `envconfig:"FORWARD_TIMEOUT" default:"2s" desc:"what the endpoint may take"`
-	ForwardCacheTTL   time.Duration `envconfig:"FORWARD_CACHE_TTL" default:"0s" desc:"remember a yes for this long; at most 1m"`
-
-	IntrospectionURL           string        `envconfig:"INTROSPECTION_URL" shown:"required by introspection" desc:"the RFC 7662 endpoint"`
-	IntrospectionClientID      string        `envconfig:"INTROSPECTION_CLIENT_ID" shown:"required by introspection" desc:"who asks it"`
-	IntrospectionClientSecret  Credential    `envconfig:"INTROSPECTION_CLIENT_SECRET" shown:"required by introspection" desc:"with which secret"`
-	IntrospectionRequiredScope string        `envconfig:"INTROSPECTION_REQUIRED_SCOPE" desc:"a scope that the token must have; missing: 403"`
-	IntrospectionAudience      string        `envconfig:"INTROSPECTION_AUDIENCE" desc:"an audience that the token must name"`
-	IntrospectionSubjectField  string        `envconfig:"INTROSPECTION_SUBJECT_FIELD" default:"sub" desc:"the member of the answer that names the user"`
-	IntrospectionTimeout       time.Duration `envconfig:"INTROSPECTION_TIMEOUT" default:"2s" desc:"what the endpoint may take"`
-	IntrospectionCacheTTL      time.Duration `envconfig:"INTROSPECTION_CACHE_TTL" default:"0s" desc:"remember a yes for this long, never past its exp; at most 1m"`
-
-	ProxyUserHeader string   `envconfig:"PROXY_USER_HEADER" default:"X-Forwarded-User" desc:"request header by which a proxy within TRUSTED_PROXIES names the user"`
-	TrustedProxies  Prefixes `envconfig:"TRUSTED_PROXIES" desc:"CIDRs of proxies whose X-Forwarded-For is believed, and whose user by the proxy check; required by proxy"`
-
-	ListenAddr      string        `envconfig:"LISTEN_ADDR" shown:":8080" desc:"where to listen; PORT is honoured where this is not set"`
-	Port            Port          `envconfig:"PORT" desc:"the port to listen on, as some platforms set it"`
-	AdminAddr       string        `envconfig:"ADMIN_ADDR" default:"127.0.0.1:8081" desc:"metrics and detailed health; off for none"`
-	BasePath        string        `envconfig:"BASE_PATH" desc:"prefix of all routes, such as /auth"`
-	TLSCertFile     string        `envconfig:"TLS_CERT_FILE" desc:"PEM certificate chain, to serve TLS; a renewed pair is taken up without a restart"`
-	TLSKeyFile      string        `envconfig:"TLS_KEY_FILE" desc:"PEM key of that certificate"`
-	ShutdownDelay   time.Duration `envconfig:"SHUTDOWN_DELAY" default:"5s" desc:"how long /readyz says 503 before the listener closes"`
-	ShutdownTimeout time.Duration `envconfig:"SHUTDOWN_TIMEOUT" default:"20s" desc:"what requests in flight may still take after that"`
-	LogLevel        string        `envconfig:"LOG_LEVEL" default:"info" desc:"debug, info, warn, error"`
-	LogFormat       string        `envconfig:"LOG_FORMAT" default:"json" desc:"json, text"`
-	LogSubject      string        `envconfig:"LOG_SUBJECT" default:"plain" desc:"plain, or hashed: the pseudonym of TOKEN_USER_ID=hashed in place of the user's name"`
-	ClientJS        Switch        `envconfig:"CLIENT_JS" default:"on" desc:"serve /client.js and /client.d.ts; off"`
-	DebugPprof      bool          `envconfig:"DEBUG_PPROF" default:"false" desc:"serve /debug/pprof on the admin listener"`
-
-	// Origins is CORS_ALLOWED_ORIGINS, understood.
-	Origins api.Origins `ignored:"true"`
+	Sethealth sethealth.Config
+	Sessions  auth.Config
+	Pages     api.Config
+	Cache     tokencache.Config
+	Limit     ratelimit.Config
+	Server    ServerConfig
+	Log       telemetry.Config
 }
 
-// Problem is one wrong or missing variable. It never holds a value.
-type Problem struct{ Variable, Must string }
+// ServerConfig is where the service listens and how it ends.
+type ServerConfig struct {
+	ListenAddr      string        `envconfig:"LISTEN_ADDR" group:"Listeners" shown:":8080" desc:"where to listen; PORT is honoured where this is not set"`
+	Port            Port          `envconfig:"PORT" group:"Listeners" desc:"the port to listen on, as some platforms set it"`
+	AdminAddr       string        `envconfig:"ADMIN_ADDR" group:"Listeners" default:"127.0.0.1:8081" desc:"metrics and detailed health; off for none"`
+	TLSCertFile     string        `envconfig:"TLS_CERT_FILE" group:"Listeners" desc:"PEM certificate chain, to serve TLS; a renewed pair is taken up without a restart"`
+	TLSKeyFile      string        `envconfig:"TLS_KEY_FILE" group:"Listeners" desc:"PEM key of that certificate"`
+	DebugPprof      bool          `envconfig:"DEBUG_PPROF" group:"Listeners" default:"false" desc:"serve /debug/pprof on the admin listener"`
+	ShutdownDelay   time.Duration `envconfig:"SHUTDOWN_DELAY" group:"Listeners" default:"5s" desc:"how long /readyz says 503 before the listener closes"`
+	ShutdownTimeout time.Duration `envconfig:"SHUTDOWN_TIMEOUT" group:"Listeners" default:"20s" desc:"what requests in flight may still take after that"`
+}
 
-// ConfigError is all that is wrong with the environment at once.
-type ConfigError []Problem
+// Port is a TCP port; the zero Port is none.
+type Port uint16
 
-// Error is one line for each problem.
-func (e ConfigError) Error() string {
-	lines := make([]string, len(e))
-	for i, p := range e {
-		lines[i] = p.Variable + ": " + p.Must
+// Decode implements envconfig.Decoder.
+func (p *Port) Decode(value string) error {
+	n, err := strconv.ParseUint(value, 10, 16)
+	if err != nil || n == 0 {
+		return errors.New("no port")
 	}
-	return strings.Join(lines, "\n")
+	*p = Port(n)
+	return nil
 }
 
-// add appends a problem of a variable. Each variable is told once: what cannot be read looks missing to the
-// rules that come after.
-func (e *ConfigError) add(variable, format string, args ...any) {
-	if e.names(variable) {
-		return
-	}
-	*e = append(*e, Problem{variable, fmt.Sprintf(format, args...)})
-}
+// MustBe says what a value must look like.
+func (Port) MustBe() string { return "a port, from 1 to 65535" }
 
-func (e ConfigError) names(variable string) bool {
-	for _, p := range e {
-		if p.Variable == variable {
-			return true
-		}
-	}
-	return false
-}
-
-// only keeps the problems of variables that are needed.
-func (e ConfigError) only(needed func(variable string) bool) (kept ConfigError) {
-	for _, p := range e {
-		if needed(p.Variable) {
-			kept = append(kept, p)
-		}
-	}
-	return kept
-}
-
-// LoadConfig reads the environment. Everything that is wrong with it comes back at once, and Config holds
-// the rest.
-func LoadConfig() (*Config, ConfigError) {
+// LoadConfig reads the environment. Everything that is wrong with it comes back at once, as [setting.Each]
+// lists it, and Config holds the rest.
+func LoadConfig() (*Config, error) {
 	c := &Config{}
-	var problems ConfigError
-	c.read(&problems)
-	c.readFiles(&problems)
-	c.validate(&problems)
-	return c, problems
-}
-
-// read fills the struct. envconfig gives up at the first value it cannot decode, so that value is told
-// and then taken out of the process's environment until nothing is left to complain of. Its own error
-// texts print values and are never used.
-func (c *Config) read(problems *ConfigError) {
-	for _, f := range Variables() {
-		if value, ok := os.LookupEnv(f.Name); ok {
-			if trimmed := strings.TrimSpace(value); trimmed == "" {
-				os.Unsetenv(f.Name)
-			} else if trimmed != value && !f.HasFile { // a secret is taken to the byte
-				os.Setenv(f.Name, trimmed)
+	var problems setting.Problems
+	for _, f := range fields(reflect.ValueOf(c).Elem()) {
+		f.read(&problems)
+	}
+	for _, err := range []error{
+		c.Sethealth.Validate(), c.Sessions.Validate(), c.Pages.Validate(c.Sessions.InsecureHTTPHosts),
+		c.Cache.Validate(c.Sethealth.TTL), c.Server.validate(), c.Log.Validate(), checkProxies(),
+	} {
+		for _, problem := range setting.Each(err) {
+			if !problems.Has(problem.Variable) && !problems.Has(problem.Variable+fileSuffix) {
+				problems = append(problems, problem)
 			}
 		}
 	}
-	for {
-		err := envconfig.Process("", c)
-		wrong, ok := errors.AsType[*envconfig.ParseError](err)
-		if !ok {
-			return
-		}
-		must, ok := mustBe[wrong.TypeName]
-		if !ok {
-			must = "cannot be read"
-		}
-		problems.add(wrong.KeyName, "%s", must)
-		os.Unsetenv(wrong.KeyName)
-		*c = Config{}
-	}
-}
-
-// readFiles turns each Credential, given inline or by its _FILE twin, into a Var.
-func (c *Config) readFiles(problems *ConfigError) {
-	v := reflect.ValueOf(c).Elem()
-	for i := range v.NumField() {
-		credential, ok := v.Field(i).Addr().Interface().(*Credential)
-		if !ok {
-			continue
-		}
-		name := v.Type().Field(i).Tag.Get("envconfig")
-		path := os.Getenv(name + fileSuffix)
-		switch {
-		case path == "" && !credential.inline.IsZero():
-			credential.Var = secret.Static(name, credential.inline)
-		case path != "" && !credential.inline.IsZero():
-			problems.add(name, "is set as %s%s too: set one of them", name, fileSuffix)
-			credential.Var = secret.Static(name, credential.inline)
-		case path != "":
-			var err error
-			if credential.Var, err = secret.FromFile(name+fileSuffix, path); err != nil {
-				problems.add(name+fileSuffix, "must name a file that can be read and is not empty")
-			}
-		}
-	}
+	return c, problems.Err()
 }
 
 const fileSuffix = "_FILE"
 
+// field is one variable and where its value goes.
+type field struct {
+	reflect.StructField
+	value reflect.Value
+	name  string
+}
+
+// fields lists the variables of a struct and of those within it, in their order.
+func fields(v reflect.Value) (all []field) {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if name, ok := f.Tag.Lookup("envconfig"); ok {
+			all = append(all, field{f, v.Field(i), name})
+		} else if f.IsExported() && f.Type.Kind() == reflect.Struct {
+			all = append(all, fields(v.Field(i))...)
+		}
+	}
+	return all
+}
+
+// read gives the field its value. envconfig reports the first fault alone and prints values, so it reads one
+// variable at a time and its own errors are never used.
+func (f field) read(problems *setting.Problems) {
+	source, isSecret := f.value.Addr().Interface().(*secret.Source)
+	value := os.Getenv(f.name)
+	switch trimmed := strings.TrimSpace(value); {
+	case trimmed == "":
+		_ = os.Unsetenv(f.name) // set but empty counts as not set; envconfig would not use the default
+	case trimmed != value && isSecret && !setting.IsPEM(value):
+		problems.Add(f.name, "must not begin or end with white space or a newline")
+		return
+	case trimmed != value && !isSecret:
+		value = trimmed
+		_ = os.Setenv(f.name, trimmed)
+	}
+	if err := setting.Fault(value); err != nil {
+		problems.Add(f.name, "%s", err)
+		return
+	}
+	one := reflect.New(reflect.StructOf([]reflect.StructField{f.StructField}))
+	if envconfig.Process("", one.Interface()) != nil {
+		problems.Add(f.name, "must be %s", mustBe(f.value))
+		return
+	}
+	f.value.Set(one.Elem().Field(0))
+	if isSecret {
+		f.readSource(source, problems)
+	}
+}
+
+// readSource completes a secret that is given inline, or by the file that NAME_FILE names.
+func (f field) readSource(source *secret.Source, problems *setting.Problems) {
+	path := os.Getenv(f.name + fileSuffix)
+	switch {
+	case path != "" && source.IsSet():
+		problems.Add(f.name, "and %s are both set; set only one", f.name+fileSuffix)
+	case source.IsSet():
+		*source = secret.Static(f.name, source.Get())
+	case path != "":
+		var err error
+		if *source, err = secret.FromFile(f.name+fileSuffix, path); err != nil {
+			problems.Add(f.name+fileSuffix, "must name a file that can be used: %s", withoutPath(err))
+		}
+	}
+}
+
+// withoutPath leaves out the path of a file error, which the operator knows.
+func withoutPath(err error) string {
+	if file, ok := errors.AsType[*os.PathError](err); ok {
+		return file.Err.Error()
+	}
+	_, reason, _ := strings.Cut(err.Error(), ": ")
+	return reason
+}
+
+// mustBe says what a value of the field's type must look like.
+func mustBe(v reflect.Value) string {
+	switch of := v.Interface().(type) {
+	case interface{ MustBe() string }:
+		return of.MustBe()
+	case time.Duration:
+		return "a duration such as 500ms, 10s or 1h30m"
+	case bool:
+		return "true or false"
+	default:
+		return "a whole number"
+	}
+}
+
 // Variable describes one environment variable.
 type Variable struct {
-	Name, Default, Meaning string
+	Name, Group, Default, Meaning string
 	// HasFile: NAME_FILE may name a file that holds the value.
 	HasFile bool
 }
 
 // Variables lists what the program reads, in the order of Config.
 func Variables() (all []Variable) {
-	for f := range reflect.TypeFor[Config]().Fields() {
-		name, ok := f.Tag.Lookup("envconfig")
-		if !ok {
-			continue
-		}
-		shown := f.Tag.Get("shown")
-		if shown == "" {
-			shown = f.Tag.Get("default")
-		}
-		all = append(all, Variable{name, shown, f.Tag.Get("desc"), f.Type == reflect.TypeFor[Credential]()})
+	for _, f := range fields(reflect.ValueOf(&Config{}).Elem()) {
+		all = append(all, Variable{
+			f.name, f.Tag.Get("group"), cmp.Or(f.Tag.Get("shown"), f.Tag.Get("default")), f.Tag.Get("desc"),
+			f.Type == reflect.TypeFor[secret.Source](),
+		})
 	}
 	return all
+}
+
+func (c *ServerConfig) validate() error {
+	var p setting.Problems
+	if c.ListenAddr == "" {
+		c.ListenAddr = ":" + strconv.Itoa(int(cmp.Or(c.Port, 8080)))
+	}
+	checkAddress(&p, "LISTEN_ADDR", c.ListenAddr)
+	if c.AdminAddr != "off" {
+		checkAddress(&p, "ADMIN_ADDR", c.AdminAddr)
+	}
+	switch {
+	case c.TLSCertFile == "" && c.TLSKeyFile != "":
+		p.Required("TLS_CERT_FILE", "the certificate of TLS_KEY_FILE")
+	case c.TLSKeyFile == "" && c.TLSCertFile != "":
+		p.Required("TLS_KEY_FILE", "the key of TLS_CERT_FILE")
+	case c.TLSCertFile != "":
+		if _, err := newCertificate(c.TLSCertFile, c.TLSKeyFile); err != nil {
+			p.Add("TLS_CERT_FILE", "must, with TLS_KEY_FILE, name a PEM certificate chain and its key: %s", err)
+		}
+	}
+	p.Between("SHUTDOWN_DELAY", c.ShutdownDelay, 0, 10*time.Minute)
+	p.Between("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, 0, 10*time.Minute)
+	return p.Err()
+}
+
+func checkAddress(p *setting.Problems, variable, value string) {
+	if _, port, err := net.SplitHostPort(value); err == nil {
+		if _, err = strconv.ParseUint(port, 10, 16); err == nil {
+			return
+		}
+	}
+	p.Add(variable, "must be an address such as :8080 or 127.0.0.1:8080")
+}
+
+// checkProxies finds a proxy that net/http would leave out without a word, or fail every request for.
+func checkProxies() error {
+	var p setting.Problems
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
+		value := os.Getenv(name)
+		if value == "" {
+			continue
+		}
+		if !strings.Contains(value, "://") {
+			value = "http://" + value
+		}
+		u, err := url.Parse(value)
+		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" && u.Scheme != "socks5h" {
+			p.Add(name, "must be the URL of a proxy, such as http://proxy.example.com:3128")
+		}
+	}
+	return p.Err()
 }

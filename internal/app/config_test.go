@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/app"
+	"github.com/sethealth/tokenvend/internal/ratelimit"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
 // environment is exactly env for the rest of the test.
@@ -39,18 +42,18 @@ func least(more map[string]string) map[string]string {
 
 func TestTheLeastEnvironmentGetsEveryDefault(t *testing.T) {
 	environment(t, least(nil))
-	c, problems := app.LoadConfig()
-	require.Empty(t, problems)
-	assert.Equal(t, "https://api.set.health", c.SethealthURL)
-	assert.Equal(t, 10*time.Second, c.SethealthTimeout)
-	assert.Equal(t, time.Hour, c.TokenTTL)
-	assert.Equal(t, 15*time.Minute, c.TokenMinLife)
-	assert.Equal(t, app.Rate{N: 60, Per: time.Minute}, c.RateLimit)
-	assert.Equal(t, ":8080", c.ListenAddr)
-	assert.Equal(t, "127.0.0.1:8081", c.AdminAddr)
-	assert.Equal(t, "X-Auth-Request-User", c.ForwardUserHeader)
-	assert.True(t, bool(c.ClientJS))
-	assert.Nil(t, c.JWTSecret.Var)
+	c, err := app.LoadConfig()
+	require.NoError(t, err)
+	assert.Equal(t, "https://api.set.health", c.Sethealth.URL)
+	assert.Equal(t, 10*time.Second, c.Sethealth.Timeout)
+	assert.Equal(t, time.Hour, c.Sethealth.TTL)
+	assert.Equal(t, 15*time.Minute, c.Cache.MinLife)
+	assert.Equal(t, ratelimit.Rate{N: 60, Per: time.Minute}, c.Limit.Rate)
+	assert.Equal(t, ":8080", c.Server.ListenAddr)
+	assert.Equal(t, "127.0.0.1:8081", c.Server.AdminAddr)
+	assert.Equal(t, "X-Auth-Request-User", c.Sessions.ForwardConfig.UserHeader)
+	assert.True(t, bool(c.Pages.ClientJS))
+	assert.False(t, c.Sessions.JWTConfig.Secret.IsSet())
 }
 
 func TestValuesAreUnderstoodAsTheyAreWritten(t *testing.T) {
@@ -59,31 +62,23 @@ func TestValuesAreUnderstoodAsTheyAreWritten(t *testing.T) {
 		is  func(*testing.T, *app.Config)
 	}{
 		"items of a list are trimmed": {map[string]string{"SESSION_CHECK": " forward , proxy ", "TRUSTED_PROXIES": "10.0.0.0/8, ::1/128"}, func(t *testing.T, c *app.Config) {
-			assert.Equal(t, app.List{"forward", "proxy"}, c.SessionCheck)
-			assert.Len(t, c.TrustedProxies, 2)
+			assert.Equal(t, setting.List{"forward", "proxy"}, c.Sessions.SessionCheck)
+			assert.Len(t, c.Sessions.TrustedProxies, 2)
 		}},
-		"white space around a value is not part of it": {map[string]string{"LOG_LEVEL": " debug\n"}, func(t *testing.T, c *app.Config) { assert.Equal(t, "debug", c.LogLevel) }},
-		"PORT is honoured":                  {map[string]string{"PORT": "9000"}, func(t *testing.T, c *app.Config) { assert.Equal(t, ":9000", c.ListenAddr) }},
-		"LISTEN_ADDR counts more than PORT": {map[string]string{"PORT": "9000", "LISTEN_ADDR": "127.0.0.1:1"}, func(t *testing.T, c *app.Config) { assert.Equal(t, "127.0.0.1:1", c.ListenAddr) }},
-		"no limit":                          {map[string]string{"RATE_LIMIT": "off"}, func(t *testing.T, c *app.Config) { assert.Zero(t, c.RateLimit) }},
+		"white space around a value is not part of it": {map[string]string{"LOG_LEVEL": " debug\n"}, func(t *testing.T, c *app.Config) { assert.Equal(t, "debug", c.Log.Level) }},
+		"PORT is honoured":                  {map[string]string{"PORT": "9000"}, func(t *testing.T, c *app.Config) { assert.Equal(t, ":9000", c.Server.ListenAddr) }},
+		"LISTEN_ADDR counts more than PORT": {map[string]string{"PORT": "9000", "LISTEN_ADDR": "127.0.0.1:1"}, func(t *testing.T, c *app.Config) { assert.Equal(t, "127.0.0.1:1", c.Server.ListenAddr) }},
+		"no limit":                          {map[string]string{"RATE_LIMIT": "off"}, func(t *testing.T, c *app.Config) { assert.Zero(t, c.Limit.Rate) }},
 		"a URL's trailing slash is left out": {map[string]string{"SETHEALTH_URL": "http://localhost:1/"}, func(t *testing.T, c *app.Config) {
-			assert.Equal(t, "http://localhost:1", c.SethealthURL)
+			assert.Equal(t, "http://localhost:1", c.Sethealth.URL)
 		}},
-		"no life": {map[string]string{"TOKEN_TTL": "0"}, func(t *testing.T, c *app.Config) { assert.Zero(t, c.TokenTTL) }},
-		"a secret is taken to the byte": {map[string]string{"SETHEALTH_SECRET": " s "}, func(t *testing.T, c *app.Config) {
-			assert.Equal(t, " s ", c.SethealthSecret.Var.Get().Reveal())
-		}},
-		"a secret that is set but empty is not set": {map[string]string{"JWT_SECRET": ""}, func(t *testing.T, c *app.Config) { assert.False(t, c.JWTSecret.IsSet()) }},
-		"claims": {map[string]string{"JWT_REQUIRED_CLAIMS": "scope=images, role=doctor"}, func(t *testing.T, c *app.Config) {
-			require.Len(t, c.JWTRequiredClaims, 2)
-			assert.Equal(t, "role", c.JWTRequiredClaims[1].Name)
-			assert.Equal(t, "doctor", c.JWTRequiredClaims[1].Value)
-		}},
+		"no life": {map[string]string{"TOKEN_TTL": "0"}, func(t *testing.T, c *app.Config) { assert.Zero(t, c.Sethealth.TTL) }},
+		"a secret that is set but empty is not set": {map[string]string{"JWT_SECRET": ""}, func(t *testing.T, c *app.Config) { assert.False(t, c.Sessions.JWTConfig.Secret.IsSet()) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			environment(t, least(row.env))
-			c, problems := app.LoadConfig()
-			require.Empty(t, problems)
+			c, err := app.LoadConfig()
+			require.NoError(t, err)
 			row.is(t, c)
 		})
 	}
@@ -109,8 +104,8 @@ func TestRulesAcrossVariables(t *testing.T) {
 		"a secret too short for HS512":      {jwt(map[string]string{"JWT_SECRET": secret, "JWT_ALGORITHMS": "HS512"}), "JWT_SECRET"},
 		"any beside an audience":            {jwt(map[string]string{"JWT_SECRET": secret, "JWT_AUDIENCE": "any,me"}), "JWT_AUDIENCE"},
 		"a public key that is a secret":     {jwt(map[string]string{"JWT_PUBLIC_KEY": secret}), "JWT_PUBLIC_KEY"},
-		"an issuer in clear":                {jwt(map[string]string{"JWT_ISSUER": "http://idp.example.com"}), "JWT_ISSUER"},
-		"a key set in clear":                {jwt(map[string]string{"JWT_JWKS_URL": "http://idp.example.com/keys"}), "JWT_JWKS_URL"},
+		"an issuer in plaintext":                {jwt(map[string]string{"JWT_ISSUER": "http://idp.example.com"}), "JWT_ISSUER"},
+		"a key set in plaintext":                {jwt(map[string]string{"JWT_JWKS_URL": "http://idp.example.com/keys"}), "JWT_JWKS_URL"},
 		"a check named twice":               {least(map[string]string{"SESSION_CHECK": "forward,forward"}), "SESSION_CHECK"},
 		"the secret over a network":         {least(map[string]string{"SETHEALTH_URL": "http://localhost.example.com"}), "SETHEALTH_URL"},
 		"a user in the URL":                 {least(map[string]string{"SETHEALTH_URL": "https://me:pw@api.set.health"}), "SETHEALTH_URL"},
@@ -134,8 +129,9 @@ func TestRulesAcrossVariables(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			environment(t, row.env)
-			_, problems := app.LoadConfig()
-			require.Len(t, problems, 1, problems)
+			_, err := app.LoadConfig()
+			problems := setting.Each(err)
+			require.Len(t, problems, 1, err)
 			assert.Equal(t, row.variable, problems[0].Variable)
 		})
 	}
@@ -149,9 +145,9 @@ func TestWhatIsSetIsHeldToItsRulesWhileNobodyKnowsWhichChecksAreMeant(t *testing
 	for _, checks := range []string{"", "jwt,", "saml"} {
 		environment(t, least(wrong))
 		t.Setenv("SESSION_CHECK", checks)
-		_, problems := app.LoadConfig()
+		_, err := app.LoadConfig()
 		named := []string{}
-		for _, p := range problems {
+		for _, p := range setting.Each(err) {
 			named = append(named, p.Variable)
 		}
 		assert.ElementsMatch(t, []string{
@@ -160,28 +156,80 @@ func TestWhatIsSetIsHeldToItsRulesWhileNobodyKnowsWhichChecksAreMeant(t *testing
 		}, named, checks)
 	}
 	environment(t, least(map[string]string{"JWT_SECRET": "short", "REDIS_URL": "http://redis"}))
-	_, problems := app.LoadConfig()
-	assert.Empty(t, problems, "what is not used may be another program's")
+	_, err := app.LoadConfig()
+	assert.NoError(t, err, "what is not used may be another program's")
 }
 
-func TestAFileTwinHoldsTheValueAndBothAreTooMany(t *testing.T) {
+func TestAFileVariableHoldsTheValueAndBothAreTooMany(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "key")
 	require.NoError(t, os.WriteFile(file, []byte("from the file\n"), 0o600))
 	env := least(map[string]string{"SETHEALTH_KEY_FILE": file})
 	delete(env, "SETHEALTH_KEY")
 	environment(t, env)
-	c, problems := app.LoadConfig()
-	require.Empty(t, problems)
-	assert.Equal(t, "from the file", c.SethealthKey.Var.Get().Reveal())
+	c, err := app.LoadConfig()
+	require.NoError(t, err)
+	assert.Equal(t, "from the file", c.Sethealth.Key.Get().Reveal())
 
 	environment(t, least(map[string]string{"SETHEALTH_KEY_FILE": file}))
-	_, problems = app.LoadConfig()
+	_, err = app.LoadConfig()
+	problems := setting.Each(err)
 	require.Len(t, problems, 1)
 	assert.Equal(t, "SETHEALTH_KEY", problems[0].Variable)
 
 	env["SETHEALTH_KEY_FILE"] = file + "-that-is-not-there"
 	environment(t, env)
-	_, problems = app.LoadConfig()
+	_, err = app.LoadConfig()
+	problems = setting.Each(err)
 	require.Len(t, problems, 1)
 	assert.Equal(t, "SETHEALTH_KEY_FILE", problems[0].Variable)
+}
+
+func TestValuesThatCannotBeMeantAreNamedAndNotShown(t *testing.T) {
+	dir := t.TempDir()
+	file := func(content string) string {
+		path := filepath.Join(dir, fmt.Sprint(len(content), content[:min(len(content), 1)] == "\n"))
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+		return path
+	}
+	for name, row := range map[string]struct{ variable, value, fault string }{
+		"quotes around an address":          {"FORWARD_URL", `"http://canary"`, "FORWARD_URL is in quotes"},
+		"quotes around a secret":            {"SETHEALTH_SECRET", `'canary'`, "SETHEALTH_SECRET is in quotes"},
+		"a newline after a secret":          {"SETHEALTH_SECRET", "canary\n", "SETHEALTH_SECRET must not begin or end with white space"},
+		"a space before a secret":           {"SETHEALTH_SECRET", " canary", "SETHEALTH_SECRET must not begin or end with white space"},
+		"a byte order mark":                 {"SETHEALTH_KEY", "\ufeffcanary", "SETHEALTH_KEY begins with a byte order mark"},
+		"the page's public key":             {"SETHEALTH_KEY", "pub_canary", "SETHEALTH_KEY must be"},
+		"a control character":               {"FORWARD_COOKIES", "can\x01ary", "FORWARD_COOKIES holds control characters"},
+		"a number without a unit":           {"SETHEALTH_TIMEOUT", "5000", "SETHEALTH_TIMEOUT must be a duration"},
+		"a proxy that is no URL":            {"HTTPS_PROXY", "http://can ary:1", "HTTPS_PROXY must be the URL"},
+		"a second newline in a file":        {"SETHEALTH_SECRET_FILE", file("canary\n\n"), "SETHEALTH_SECRET_FILE must name a file that can be used: the file ends with more than one newline"},
+		"a blank first line in a file":      {"SETHEALTH_SECRET_FILE", file("\ncanary\n"), "SETHEALTH_SECRET_FILE must name a file that can be used: the file begins with a blank line"},
+		"a UTF-16 file":                     {"SETHEALTH_SECRET_FILE", file("\xff\xfec\x00"), "SETHEALTH_SECRET_FILE must name a file that can be used: the file begins with a byte order mark"},
+		"a file that is not there":          {"SETHEALTH_SECRET_FILE", dir + "/canary", "SETHEALTH_SECRET_FILE must name a file that can be used: no such file"},
+		"an IPv4 range written as IPv6":     {"TRUSTED_PROXIES", "::ffff:10.0.0.0/104", "TRUSTED_PROXIES must be a comma-separated list of CIDRs"},
+		"a word for the size of the cache":  {"TOKEN_CACHE_SIZE", "canary", "TOKEN_CACHE_SIZE must be a whole number"},
+		"a list of users that is not there": {"DENIED_USERS_FILE", dir + "/canary", "DENIED_USERS_FILE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := least(map[string]string{row.variable: row.value})
+			if row.variable == "SETHEALTH_SECRET_FILE" {
+				delete(env, "SETHEALTH_SECRET")
+			}
+			environment(t, env)
+			_, err := app.LoadConfig()
+			require.Len(t, setting.Each(err), 1, err)
+			require.ErrorContains(t, err, row.fault)
+			assert.NotContains(t, err.Error(), "canary")
+		})
+	}
+}
+
+func TestMisspeltVariablesAreFound(t *testing.T) {
+	assert.Equal(t, []string{
+		"JWT_REQUIRED_CLAIM is not a variable of tokenvend; JWT_REQUIRED_CLAIMS was probably meant",
+		"SETHEALTH_SECRT_FILE is not a variable of tokenvend; SETHEALTH_SECRET_FILE was probably meant",
+		"REDIS_URI is not a variable of tokenvend; REDIS_URL was probably meant",
+	}, app.Misspelt([]string{
+		"JWT_REQUIRED_CLAIM=canary", "SETHEALTH_SECRT_FILE=canary", "REDIS_URI=redis://canary", "JWT_ISSUER=right", "REDIS_PORT=tcp://10.0.0.1:6379",
+		"REDIS_URX=tcp://10.0.0.1:6379", "JWT_COOKI=", "PORTS=1", "HOSTNAME=canary", "HOME=/", "LANG=C", "SHUTDOWN_TIMEOUT=20s", "TLS_CERT_FILE=right",
+	}))
 }

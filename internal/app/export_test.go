@@ -1,6 +1,4 @@
 package app
 
-import "net"
-
-// Postponed is c as the public server sees its connections.
-func Postponed(c net.Conn) net.Conn { return newPostponed(c) }
+// Misspelt finds names that are nearly ours.
+var Misspelt = misspelt

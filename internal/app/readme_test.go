@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
@@ -12,22 +13,46 @@ import (
 	"github.com/sethealth/tokenvend/internal/app"
 )
 
-func TestTheReadmesConfigurationTableIsTheStruct(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	require.NoError(t, err)
-	_, rest, ok := strings.Cut(string(readme), "<!-- configuration -->\n")
-	require.True(t, ok)
-	got, _, ok := strings.Cut(rest, "<!-- /configuration -->")
-	require.True(t, ok)
+const configurationPage = "../../docs/configuration.md"
 
+// The page is made from the structs: with UPDATE=1 the test writes it.
+func TestTheConfigurationPageIsTheStructs(t *testing.T) {
+	page, err := os.ReadFile(configurationPage)
+	require.NoError(t, err)
+	head, rest, ok := strings.Cut(string(page), "<!-- variables -->\n")
+	require.True(t, ok)
+	got, tail, ok := strings.Cut(rest, "<!-- /variables -->")
+	require.True(t, ok)
 	want := &strings.Builder{}
-	fmt.Fprint(want, "| variable | default | meaning |\n|---|---|---|\n")
-	for _, v := range app.Variables() {
-		name := "`" + v.Name + "`"
-		if v.HasFile {
-			name += ", `" + v.Name + "_FILE`"
+	for _, group := range app.Groups() {
+		fmt.Fprintf(want, "\n## %s\n\n| variable | default | meaning |\n|---|---|---|\n", group)
+		for _, v := range app.Variables() {
+			if v.Group == group {
+				name := "`" + v.Name + "`"
+				if v.HasFile {
+					name += ", `" + v.Name + "_FILE`"
+				}
+				fmt.Fprintf(want, "| %s | %s | %s |\n", name, v.Default, strings.ReplaceAll(v.Meaning, "|", "\\|"))
+			}
 		}
-		fmt.Fprintf(want, "| %s | %s | %s |\n", name, v.Default, v.Meaning)
 	}
-	assert.Equal(t, want.String(), got, "the table between the marks must be:\n%s", want)
+	fmt.Fprintln(want)
+	if os.Getenv("UPDATE") != "" {
+		require.NoError(t, os.WriteFile(configurationPage, []byte(head+"<!-- variables -->\n"+want.String()+"<!-- /variables -->"+tail), 0o644))
+		return
+	}
+	assert.Equal(t, want.String(), got, "UPDATE=1 go test ./internal/app writes it")
+}
+
+func TestHelpNamesEveryVariableWithin100Columns(t *testing.T) {
+	var out bytes.Buffer
+	require.Zero(t, app.Main(t.Context(), []string{"help"}, build, &out, &out))
+	for line := range strings.Lines(out.String()) {
+		assert.LessOrEqual(t, len(strings.TrimSuffix(line, "\n")), 100, line)
+	}
+	for _, v := range app.Variables() {
+		assert.NotEmpty(t, v.Group, v.Name)
+		assert.NotEmpty(t, v.Meaning, v.Name)
+		assert.Contains(t, out.String(), "  "+v.Name)
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -28,11 +27,6 @@ const (
 	maxHeader = 96 << 10
 )
 
-// gcHeadroom is memory that is held and never touched, so it costs addresses and no RAM. The collector lets
-// the heap double before it runs: a service with few users would else collect every 4 MiB, some thirty
-// times a second under load, for 4 % of its time.
-const gcHeadroom = 16 << 20
-
 // Listeners are where the service is served. Listen opens those that a Config names; tests bring their
 // own.
 type Listeners struct {
@@ -42,14 +36,14 @@ type Listeners struct {
 
 // Listen opens the listeners of a Config.
 func Listen(c *Config) (Listeners, error) {
-	public, err := net.Listen("tcp", c.ListenAddr)
+	public, err := net.Listen("tcp", c.Server.ListenAddr)
 	if err != nil {
 		return Listeners{}, fmt.Errorf("LISTEN_ADDR: %w", err)
 	}
-	if c.AdminAddr == "off" {
+	if c.Server.AdminAddr == "off" {
 		return Listeners{Public: public}, nil
 	}
-	admin, err := net.Listen("tcp", c.AdminAddr)
+	admin, err := net.Listen("tcp", c.Server.AdminAddr)
 	if err != nil {
 		_ = public.Close()
 		return Listeners{}, fmt.Errorf("ADMIN_ADDR: %w", err)
@@ -68,9 +62,7 @@ func Run(ctx context.Context, c *Config, l Listeners, build telemetry.Build, log
 }
 
 func (a *app) run(ctx context.Context, l Listeners) error {
-	headroom := make([]byte, gcHeadroom)
-	defer runtime.KeepAlive(headroom)
-	// What works behind the requests outlives the drain, and ends with it.
+	// What works in the background outlives the drain, and ends with it.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var working sync.WaitGroup
 	for _, work := range a.background {
@@ -78,10 +70,8 @@ func (a *app) run(ctx context.Context, l Listeners) error {
 	}
 	defer func() {
 		stop()
-		for _, closeIt := range slices.Backward(a.closers) { // what stands on another is closed before it
-			closeIt()
-		}
 		working.Wait()
+		a.close()
 	}()
 
 	failed := make(chan error, 2)
@@ -94,7 +84,12 @@ func (a *app) run(ctx context.Context, l Listeners) error {
 		defer admin.Close()
 		a.log.Info("serving metrics and health", "address", l.Admin.Addr().String())
 	}
-	a.log.Info("serving", "address", l.Public.Addr().String(), "tls", a.certificate != nil)
+	for _, warning := range a.warnings() {
+		a.log.Warn("configuration", "warning", warning)
+	}
+	a.log.Info("serving", append([]any{
+		"address", l.Public.Addr().String(), "tls", a.certificate != nil, "version", a.build.Version,
+	}, a.config.summary()...)...)
 
 	select {
 	case err := <-failed:
@@ -104,8 +99,14 @@ func (a *app) run(ctx context.Context, l Listeners) error {
 	return a.drain(public)
 }
 
+// close ends what depends on another before that.
+func (a *app) close() {
+	for _, closeIt := range slices.Backward(a.closers) {
+		closeIt()
+	}
+}
+
 func (a *app) serve(server *http.Server, l net.Listener) error {
-	l = postponing{l}
 	if a.certificate != nil {
 		return server.ServeTLS(l, "", "")
 	}
@@ -114,11 +115,11 @@ func (a *app) serve(server *http.Server, l net.Listener) error {
 
 // drain lets the balancer notice, closes the listener, and waits for requests in flight.
 func (a *app) drain(public *http.Server) error {
-	a.log.Info("draining", "delay", a.config.ShutdownDelay.String(), "timeout", a.config.ShutdownTimeout.String())
+	a.log.Info("draining", "delay", a.config.Server.ShutdownDelay.String(), "timeout", a.config.Server.ShutdownTimeout.String())
 	a.lifecycle.Drain()
-	time.Sleep(a.config.ShutdownDelay)
+	time.Sleep(a.config.Server.ShutdownDelay)
 	// Not derived from the context that has just ended: that one would drain nothing.
-	ctx, cancel := context.WithTimeout(context.Background(), a.config.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), a.config.Server.ShutdownTimeout)
 	defer cancel()
 	if err := public.Shutdown(ctx); err != nil {
 		_ = public.Close()
@@ -139,15 +140,21 @@ func (a *app) publicServer() *http.Server {
 		Protocols:         protocols,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
-		WriteTimeout:      readTimeout + max(c.ForwardTimeout, c.IntrospectionTimeout) + c.SethealthTimeout + writeGrace,
+		WriteTimeout:      readTimeout + max(c.Sessions.ForwardConfig.Timeout, c.Sessions.IntrospectionConfig.Timeout) + c.Sethealth.Timeout + writeGrace,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
+		// A client may hold as many answers as it likes: HTTP/2 is limited in streams, each of which costs a
+		// header, and in what is read ahead, of which one body needs 4 KiB.
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 16, MaxReceiveBufferPerStream: 16 << 10, MaxReceiveBufferPerConnection: 64 << 10,
+			WriteByteTimeout: writeGrace, SendPingTimeout: 30 * time.Second, PingTimeout: 10 * time.Second,
+		},
 		// OPTIONS * is answered like any other path that is not ours.
 		DisableGeneralOptionsHandler: true,
-		// Handshakes that fail and the like: told by the peer's doing, so only on demand.
+		// Failed handshakes and the like are caused by the peer, so they are logged only on demand.
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
-	server.ConnState = (&crowd{server: server}).watch
+	server.ConnState = (&connectionLimit{server: server}).watch
 	if a.certificate != nil {
 		server.TLSConfig = a.certificate.config()
 	}
@@ -164,9 +171,9 @@ func (a *app) adminServer() *http.Server {
 }
 
 func (a *app) adminOptions() api.AdminOptions {
-	o := api.AdminOptions{Registry: a.registry, Lifecycle: a.lifecycle, Pprof: a.config.DebugPprof}
+	o := api.AdminOptions{Registry: a.registry, Lifecycle: a.lifecycle, Pprof: a.config.Server.DebugPprof}
 	for _, d := range a.dependencies {
-		o.Dependencies = append(o.Dependencies, api.Dependency{Name: d.name, State: d.state})
+		o.Dependencies = append(o.Dependencies, api.Dependency{Name: d.Name, State: d.State})
 	}
 	return o
 }

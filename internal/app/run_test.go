@@ -21,6 +21,8 @@ import (
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
+var build = telemetry.Build{Version: "test"}
+
 // logBuffer is written by the service while the test reads it.
 type logBuffer struct {
 	mu  sync.Mutex
@@ -42,8 +44,8 @@ func TestRunServesOnBorrowedListenersDrainsAndLeavesNothingBehind(t *testing.T) 
 	}))
 	defer backend.Close()
 	environment(t, least(map[string]string{"SETHEALTH_URL": upstream.URL, "FORWARD_URL": backend.URL, "SHUTDOWN_DELAY": "0s"}))
-	config, problems := app.LoadConfig()
-	require.Empty(t, problems)
+	config, err := app.LoadConfig()
+	require.NoError(t, err)
 
 	listen := func() net.Listener {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -53,7 +55,7 @@ func TestRunServesOnBorrowedListenersDrainsAndLeavesNothingBehind(t *testing.T) 
 	l := app.Listeners{Public: listen(), Admin: listen()}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- app.Run(ctx, config, l, telemetry.Build{Version: "test"}, &logBuffer{}) }()
+	go func() { done <- app.Run(ctx, config, l, build, &logBuffer{}) }()
 
 	ask := func(method, url, authorization string) (int, string) {
 		req, err := http.NewRequest(method, url, nil)
@@ -86,11 +88,11 @@ func TestListenNamesTheVariableOfATakenPort(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
-	_, err = app.Listen(&app.Config{ListenAddr: taken.Addr().String(), AdminAddr: "off"})
+	_, err = app.Listen(&app.Config{Server: app.ServerConfig{ListenAddr: taken.Addr().String(), AdminAddr: "off"}})
 	require.ErrorContains(t, err, "LISTEN_ADDR")
-	_, err = app.Listen(&app.Config{ListenAddr: "127.0.0.1:0", AdminAddr: taken.Addr().String()})
+	_, err = app.Listen(&app.Config{Server: app.ServerConfig{ListenAddr: "127.0.0.1:0", AdminAddr: taken.Addr().String()}})
 	require.ErrorContains(t, err, "ADMIN_ADDR")
-	l, err := app.Listen(&app.Config{ListenAddr: "127.0.0.1:0", AdminAddr: "off"})
+	l, err := app.Listen(&app.Config{Server: app.ServerConfig{ListenAddr: "127.0.0.1:0", AdminAddr: "off"}})
 	require.NoError(t, err)
 	assert.Nil(t, l.Admin)
 	require.NoError(t, l.Public.Close())

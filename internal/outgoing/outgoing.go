@@ -33,6 +33,8 @@ type Options struct {
 	DialTimeout time.Duration
 	// Transport takes the place of the network, for tests.
 	Transport http.RoundTripper
+
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Client asks other systems. It is safe for concurrent use.
@@ -49,6 +51,7 @@ type generation struct {
 
 // New makes a Client. Close it after use.
 func New(o Options) *Client {
+	o.dial = (&net.Dialer{Timeout: o.DialTimeout, KeepAlive: 15 * time.Second}).DialContext
 	c := &Client{options: o}
 	c.current.Store(c.connect())
 	return c
@@ -95,7 +98,7 @@ func (c *Client) exchange(req *http.Request) (Answer, error) {
 		return Answer{}, err
 	}
 	if int64(len(answer.Body)) > c.options.MaxAnswer {
-		return Answer{}, &Error{Reason: "the answer is too large"}
+		return Answer{}, ErrTooLarge
 	}
 	return answer, nil
 }
@@ -128,7 +131,7 @@ func (c *Client) connect() *generation {
 			}
 			return nil
 		},
-		DialContext:            (&net.Dialer{Timeout: c.options.DialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:            c.options.dial,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    c.options.DialTimeout,
 		ForceAttemptHTTP2:      true,
@@ -158,6 +161,9 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Reason }
+
+// ErrTooLarge is the [*Error] of an answer larger than MaxAnswer: there was one, and it is of no use.
+var ErrTooLarge = &Error{Reason: "the answer is too large"}
 
 // IsTimeout reports whether an error of [Client.Ask] is a time-out.
 func IsTimeout(err error) bool {

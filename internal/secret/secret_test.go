@@ -57,7 +57,7 @@ func holders() map[string]any {
 		"a pointer to deep inside":  &deep{&v, []secret.Value{v}, map[string]secret.Value{"k": v}, v, unexported{v}, holding{v}},
 		"an error":                  holding{v},
 		"a variable":                secret.Static("NAME", v),
-		"a variable in a struct":    struct{ v *secret.Var }{secret.Static("NAME", v)},
+		"a variable in a struct":    struct{ v secret.Source }{secret.Static("NAME", v)},
 		"a slice of any":            []any{v, &v},
 		"a function that closes it": func() string { return v.Reveal() },
 	}

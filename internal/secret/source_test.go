@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,30 +31,38 @@ func write(t *testing.T, path, content string) {
 	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 }
 
-func TestOneTrailingNewlineOfAFileIsTrimmed(t *testing.T) {
-	for name, row := range map[string]struct{ content, value string }{
-		"none":                        {"abc", "abc"},
-		"LF":                          {"abc\n", "abc"},
-		"CRLF":                        {"abc\r\n", "abc"},
-		"only one of two":             {"abc\n\n", "abc\n"},
-		"only one of two CRLF":        {"abc\r\n\r\n", "abc\r\n"},
-		"a CR alone is no newline":    {"abc\r", "abc\r"},
-		"spaces stay":                 {" abc \n", " abc "},
-		"newlines within stay":        {"-----BEGIN\nabc\n-----END\n", "-----BEGIN\nabc\n-----END"},
-		"any bytes":                   {"\x00\xff\n", "\x00\xff"},
-		"a file of the largest size":  {strings.Repeat("a", 1<<20), strings.Repeat("a", 1<<20)},
-		"empty":                       {"", ""},
-		"a newline alone":             {"\n", ""},
-		"a CRLF alone":                {"\r\n", ""},
-		"a byte over the largest one": {strings.Repeat("a", 1<<20+1), ""},
+func TestAFileIsReadAsItIsMeant(t *testing.T) {
+	pem := "-----BEGIN PUBLIC KEY-----\nabc\n-----END PUBLIC KEY-----"
+	for name, row := range map[string]struct{ content, value, fault string }{
+		"no newline":                  {"abc", "abc", ""},
+		"LF":                          {"abc\n", "abc", ""},
+		"CRLF":                        {"abc\r\n", "abc", ""},
+		"a CR alone":                  {"abc\r", "abc", ""},
+		"spaces stay":                 {" abc ", " abc ", ""},
+		"PEM ends as it likes":        {pem + "\n\n\n", pem + "\n\n", ""},
+		"a file of the largest size":  {strings.Repeat("a", 1<<20), strings.Repeat("a", 1<<20), ""},
+		"two newlines":                {"abc\n\n", "", "more than one newline"},
+		"two CRLF":                    {"abc\r\n\r\n", "", "more than one newline"},
+		"a blank first line":          {"\nabc\n", "", "blank line"},
+		"a blank first line of PEM":   {"\r\n" + pem, "", "blank line"},
+		"two lines":                   {"abc\ndef\n", "", "control characters"},
+		"a byte order mark":           {"\ufeffabc", "", "byte order mark"},
+		"UTF-16":                      {"\xff\xfea\x00", "", "byte order mark"},
+		"quotes":                      {"\"abc\"\n", "", "quotes"},
+		"empty":                       {"", "", "empty"},
+		"a newline alone":             {"\n", "", "empty"},
+		"a CRLF alone":                {"\r\n", "", "empty"},
+		"a byte over the largest one": {strings.Repeat("a", 1<<20+1), "", "larger than 1 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "secret")
 			write(t, path, row.content)
 			v, err := secret.FromFile("NAME_FILE", path)
-			if row.value == "" {
+			if row.fault != "" {
 				require.ErrorContains(t, err, "NAME_FILE")
-				assert.Nil(t, v)
+				require.ErrorContains(t, err, row.fault)
+				assert.NotContains(t, err.Error(), "abc")
+				assert.False(t, v.IsSet())
 				return
 			}
 			require.NoError(t, err)
@@ -63,7 +72,53 @@ func TestOneTrailingNewlineOfAFileIsTrimmed(t *testing.T) {
 	}
 }
 
-func TestAFileThatCannotBeReadMakesNoVar(t *testing.T) {
+func TestATextFileMayBeEmpty(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "list")
+	write(t, path, "")
+	v, err := secret.TextFile("LIST_FILE", path)
+	require.NoError(t, err)
+	write(t, path, "\na\n\n")
+	changed, err := v.Reload(t.Context())
+	require.NoError(t, err)
+	assert.True(t, changed)
+	assert.Equal(t, "\na\n\n", v.Get().Reveal())
+}
+
+// A file that blocks its reader, as a hung mount does: a FIFO that nobody writes to.
+func TestAFileThatBlocksHoldsUpNobody(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "secret")
+	write(t, path, "one")
+	v, err := secret.FromFile("NAME_FILE", path)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	for range 3 { // the first reading is still the only one
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		_, err = v.Reload(ctx)
+		cancel()
+		require.ErrorContains(t, err, "did not answer in time")
+	}
+	assert.Equal(t, "one", v.Get().Reveal())
+	writer, err := os.OpenFile(path, os.O_WRONLY, 0) // lets the reading end
+	require.NoError(t, err)
+	_, err = writer.WriteString("two")
+	require.NoError(t, err)
+	require.NoError(t, writer.Close())
+	require.Eventually(t, func() bool { return v.Get().Reveal() == "two" }, time.Minute, time.Millisecond)
+}
+
+func TestAFileThatBlocksAtStartIsAnErrorSoon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	_, err := secret.FromFile("NAME_FILE", path)
+	require.ErrorContains(t, err, "did not answer in time")
+	writer, err := os.OpenFile(path, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	require.NoError(t, writer.Close())
+}
+
+func TestAFileThatCannotBeReadMakesNoSource(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{filepath.Join(dir, "missing"), dir} {
 		_, err := secret.FromFile("NAME_FILE", path)
@@ -71,7 +126,7 @@ func TestAFileThatCannotBeReadMakesNoVar(t *testing.T) {
 	}
 }
 
-func TestAVarIsIdenticalUntilItsContentChanges(t *testing.T) {
+func TestASourceIsIdenticalUntilItsContentChanges(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	write(t, path, "one")
 	v, err := secret.FromFile("NAME_FILE", path)
@@ -79,13 +134,13 @@ func TestAVarIsIdenticalUntilItsContentChanges(t *testing.T) {
 	one := v.Get()
 	for _, same := range []string{"one", "one\n", "one\r\n"} {
 		write(t, path, same)
-		changed, err := v.Reload()
+		changed, err := v.Reload(t.Context())
 		require.NoError(t, err)
 		assert.False(t, changed)
 		assert.True(t, v.Get() == one)
 	}
 	write(t, path, "two")
-	changed, err := v.Reload()
+	changed, err := v.Reload(t.Context())
 	require.NoError(t, err)
 	assert.True(t, changed)
 	assert.False(t, v.Get() == one)
@@ -106,7 +161,7 @@ func TestAnEmptyOrMissingFileKeepsTheOldValue(t *testing.T) {
 	} {
 		write(t, path, canary)
 		spoil()
-		changed, err := v.Reload()
+		changed, err := v.Reload(t.Context())
 		require.ErrorContains(t, err, "NAME_FILE", name)
 		assertSealed(t, err.Error(), name)
 		assert.False(t, changed, name)
@@ -119,13 +174,13 @@ func TestContentThatIsOfNoUseKeepsTheOldValueAndIsToldOnce(t *testing.T) {
 	write(t, path, "even")
 	v, err := secret.FromFile("NAME_FILE", path)
 	require.NoError(t, err)
-	v.Accept(func(content string) error {
+	v.SetValidator(func(content string) error {
 		if len(content)%2 != 0 {
 			return errors.New("an odd length")
 		}
 		return nil
 	})
-	followed(t, []*secret.Var{v}, func(t *testing.T, logged *lockedBuffer, reg *prometheus.Registry) {
+	followed(t, []secret.Source{v}, func(t *testing.T, logged *lockedBuffer, reg *prometheus.Registry) {
 		write(t, path, canary+"1")
 		require.Equal(t, 1, (len(canary)+1)%2)
 		tick()
@@ -142,9 +197,9 @@ tokenvend_file_reloads_total{outcome="failed",variable="NAME_FILE"} 6`)
 	})
 }
 
-func TestAStaticVarNeverChanges(t *testing.T) {
+func TestAStaticSourceNeverChanges(t *testing.T) {
 	v := secret.Static("NAME", secret.New("one"))
-	changed, err := v.Reload()
+	changed, err := v.Reload(t.Context())
 	require.NoError(t, err)
 	assert.False(t, changed)
 	assert.Equal(t, "one", v.Get().Reveal())
@@ -196,11 +251,11 @@ func (b *lockedBuffer) String() string {
 }
 
 // followed runs a test in synthetic time with a Follower of vars.
-func followed(t *testing.T, vars []*secret.Var, test func(t *testing.T, logged *lockedBuffer, reg *prometheus.Registry)) {
+func followed(t *testing.T, vars []secret.Source, test func(t *testing.T, logged *lockedBuffer, reg *prometheus.Registry)) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged lockedBuffer
 		reg := prometheus.NewPedanticRegistry()
-		f := secret.NewFollower(slog.New(slog.NewJSONHandler(&logged, nil)), reg, vars...)
+		f := secret.NewWatcher(slog.New(slog.NewJSONHandler(&logged, nil)), reg, vars...)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { f.Run(ctx) })
@@ -219,7 +274,7 @@ func tick() {
 func count(t *testing.T, reg *prometheus.Registry, want string) {
 	t.Helper()
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP tokenvend_file_reloads_total Secret and certificate files read again with new content (changed) or in vain (failed; at every reading until it is well again).
+# HELP tokenvend_file_reloads_total Secret and certificate files read again, by outcome: changed, or failed (counted at every reading until it succeeds).
 # TYPE tokenvend_file_reloads_total counter
 `+want+"\n")))
 }
@@ -231,7 +286,7 @@ func TestTheSwapOfAKubernetesVolumeIsFollowed(t *testing.T) {
 	require.NoError(t, err)
 	password, err := secret.FromFile("SECRET_FILE", filepath.Join(k.dir, "secret"))
 	require.NoError(t, err)
-	followed(t, []*secret.Var{key, nil, password, secret.Static("STATIC", secret.New("x"))},
+	followed(t, []secret.Source{key, {}, password, secret.Static("STATIC", secret.New("x"))},
 		func(t *testing.T, logged *lockedBuffer, reg *prometheus.Registry) {
 			tick()
 			assert.Empty(t, logged.String(), "nothing has changed")
@@ -274,9 +329,9 @@ func TestAChangeThatAnotherReaderTookUpIsToldOnce(t *testing.T) {
 	write(t, path, "one")
 	v, err := secret.FromFile("SECRET_FILE", path)
 	require.NoError(t, err)
-	followed(t, []*secret.Var{v}, func(t *testing.T, logged *lockedBuffer, reg *prometheus.Registry) {
+	followed(t, []secret.Source{v}, func(t *testing.T, logged *lockedBuffer, reg *prometheus.Registry) {
 		write(t, path, "two")
-		changed, err := v.Reload()
+		changed, err := v.Reload(t.Context())
 		require.NoError(t, err)
 		require.True(t, changed)
 		tick()
@@ -288,7 +343,7 @@ tokenvend_file_reloads_total{outcome="failed",variable="SECRET_FILE"} 0`)
 }
 
 func TestWithoutFilesThereIsNothingToFollow(t *testing.T) {
-	f := secret.NewFollower(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil, secret.Static("NAME", secret.New("x")))
+	f := secret.NewWatcher(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), secret.Source{}, secret.Static("NAME", secret.New("x")))
 	f.Run(t.Context()) // returns at once
 }
 
@@ -301,7 +356,7 @@ func TestReadersAndReloadsMeetWithoutARace(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 100 {
-				_, _ = v.Reload()
+				_, _ = v.Reload(t.Context())
 				assert.NotEmpty(t, v.Get().Reveal())
 			}
 		})
@@ -312,7 +367,7 @@ func TestReadersAndReloadsMeetWithoutARace(t *testing.T) {
 		require.NoError(t, os.Rename(next, path))
 	}
 	wg.Wait()
-	_, err = v.Reload()
+	_, err = v.Reload(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, "99", v.Get().Reveal())
 }

@@ -4,123 +4,155 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sony/gobreaker/v2"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
-	"github.com/sethealth/tokenvend/internal/netaddr"
+	"github.com/sethealth/tokenvend/internal/outgoing"
 )
 
-// maxCalls bounds the calls to Sethealth under way; more of them wait.
-const maxCalls = 256
+// maxConns bounds the connections to Sethealth; more attempts wait within their own time.
+const maxConns = 256
 
-// Options make a [Client]. URL, Credentials, Timeout, AttemptTimeout, Logger and Registerer are required.
-type Options struct {
-	URL            string        // of the API, without a trailing path; http only for a loopback host
-	Credentials    *Credentials  // the service account
-	UserID         UserID        // what Sethealth is told about the user; Subject if empty
-	TestMode       bool          // sent as it is
-	TTL            time.Duration // the life to ask for; 0 leaves it to Sethealth
-	Timeout        time.Duration // all that one mint may take, retries included
-	AttemptTimeout time.Duration // all that one attempt may take
-	MaxRetries     int           // after the first attempt
-	UserAgent      string
-	Logger         *slog.Logger
-	Registerer     prometheus.Registerer
-	Tracer         trace.Tracer      // spans for attempts; none if nil
-	Transport      http.RoundTripper // in place of the network, for tests
+// The longest wait before the first retry is doubled for each one after it, up to a bound. The wait is any
+// part of that, so that replicas do not come back in step.
+const (
+	backoffBase = 100 * time.Millisecond
+	backoffMax  = 2 * time.Second
+)
+
+// checkUser is who [Client.Check] requests its token for.
+var checkUser = User{Check: "check", Name: "tokenvend-check"}
+
+// Deps are what a [Client] is given. Logger and Registerer are required.
+type Deps struct {
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Tracer     trace.Tracer // for a span per attempt; none if nil
+	UserAgent  string
+	Transport  http.RoundTripper // in place of the network, for tests
 }
 
-// Client buys tokens from Sethealth. It is an [Issuer], safe for concurrent use.
+// Client requests tokens from Sethealth. It is an [Issuer], safe for concurrent use.
 //
-// One mint makes a few attempts inside one time budget. Attempts of all users pass one bound on
-// simultaneous calls and one breaker.
+// One request makes a few attempts within one time limit. The attempts for all users share one bound on
+// connections and one circuit breaker.
 type Client struct {
-	options   Options
-	template  *http.Request
-	transport http.RoundTripper
-	slots     chan struct{}
-	breaker   *breaker
-	metrics   *metrics
-	last      atomic.Pointer[report]
+	config       Config
+	credentials  *Credentials
+	deps         Deps
+	target       string
+	outgoing     *outgoing.Client
+	breaker      *gobreaker.TwoStepCircuitBreaker[Token]
+	metrics      *metrics
+	availability *outgoing.Availability
 }
 
-// New makes a Client; it does not reach for Sethealth yet. The error says which option is wrong.
-func New(o Options) (*Client, error) {
-	target, err := endpoint(o.URL)
-	if err != nil {
-		return nil, err
+// New makes a Client from a valid Config; it does not ask Sethealth for anything yet.
+func New(c Config, credentials *Credentials, d Deps) (*Client, error) {
+	target := strings.TrimRight(c.URL, "/") + "/token"
+	if _, err := http.NewRequest(http.MethodPost, target, nil); err != nil {
+		return nil, errors.New("SETHEALTH_URL cannot be parsed") // the error would quote it
 	}
-	if o.UserID, err = ParseUserID(string(o.UserID)); err != nil {
-		return nil, err
+	if d.Tracer == nil {
+		d.Tracer = noop.NewTracerProvider().Tracer("")
 	}
-	if o.Timeout <= 0 || o.AttemptTimeout <= 0 || o.TTL < 0 || o.MaxRetries < 0 {
-		return nil, errors.New("sethealth: time-outs must be positive, the token's life and the retries not negative")
+	client := &Client{
+		config: c, credentials: credentials, deps: d, target: target,
+		outgoing: outgoing.New(outgoing.Options{
+			MaxAnswer: maxAnswer, MaxConns: maxConns, DialTimeout: c.AttemptTimeout, Transport: d.Transport,
+		}),
+		availability: outgoing.NewAvailability("sethealth", d.Logger),
 	}
-	if o.Tracer == nil {
-		o.Tracer = noop.NewTracerProvider().Tracer("")
-	}
-	c := &Client{
-		options: o,
-		template: &http.Request{
-			Method: http.MethodPost, URL: target, Host: target.Host,
-			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-			Header: http.Header{
-				"Content-Type": {"application/json; charset=utf-8"},
-				"User-Agent":   {o.UserAgent},
-			},
-		},
-		transport: o.Transport,
-		slots:     make(chan struct{}, maxCalls),
-		breaker:   &breaker{log: o.Logger},
-	}
-	if c.transport == nil {
-		c.transport = newTransport(o.AttemptTimeout)
-	}
-	c.metrics = newMetrics(o.Registerer, c.breaker)
-	return c, nil
+	client.metrics = newMetrics(d.Registerer, func() float64 { return float64(client.breaker.State()) })
+	client.breaker = newBreaker(d.Logger, client.metrics.opened)
+	return client, nil
 }
 
-func endpoint(base string) (*url.URL, error) {
-	u, err := url.Parse(strings.TrimRight(base, "/") + "/token")
-	if err != nil {
-		return nil, errors.New("sethealth: the URL cannot be parsed") // url.Parse would quote it
-	}
-	switch {
-	case u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return nil, errors.New("sethealth: the URL must be a scheme, a host and at most a path")
-	case u.Scheme == "https", u.Scheme == "http" && netaddr.IsLoopback(u.Hostname()):
-		return u, nil
-	default:
-		return nil, errors.New("sethealth: the URL must be https, or http to a loopback host")
-	}
-}
-
-// Issue buys a token. It cannot choose how long the token lives, so minLife is not looked at. The error
-// wraps a sentinel, or is ctx's own if ctx ended first.
-func (c *Client) Issue(ctx context.Context, user string, _ time.Duration) (Token, error) {
-	budget, cancel := context.WithTimeout(ctx, c.options.Timeout)
+// Issue requests a token. Every token is a new one with the lifetime of TOKEN_TTL, so that there is nothing
+// in the Request to choose by.
+func (c *Client) Issue(ctx context.Context, user User, _ Request) (Token, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, c.config.Timeout, errTimeLimit)
 	defer cancel()
-	m := mint{Client: c, caller: ctx, budget: budget, user: user}
-	token, err := m.run()
-	if ctx.Err() == nil {
-		c.last.Store(&report{when: time.Now(), err: err})
+	token, err := c.request(limited, user)
+	if !callerLeft(limited) {
+		c.availability.Record(ctx, err)
 	}
 	return token, err
 }
 
-// Close closes the idle connections. Calls under way go on.
-func (c *Client) Close() { c.dialAnew(time.Now()) }
-
-// dialAnew leaves the connections of before that moment to what is in flight on them.
-func (c *Client) dialAnew(before time.Time) {
-	if t, ok := c.transport.(*transport); ok {
-		t.replace(before)
+// request makes attempts until one of them settles the matter.
+func (c *Client) request(ctx context.Context, user User) (Token, error) {
+	account, reloaded := c.credentials.pair(), false
+	for number, retries := 1, 0; ; number++ {
+		token, err := c.attempt(ctx, user, account, number)
+		switch f := failureOf(err); {
+		case f == nil:
+			return token, err
+		case f.refused() && !reloaded:
+			reloaded = true
+			present := c.reloadCredentials(ctx)
+			if present == account {
+				return Token{}, err
+			}
+			account = present
+		case f.retry && retries < c.config.MaxRetries && c.pause(ctx, max(backoff(retries), f.retryAfter)):
+			account = c.credentials.pair()
+			retries++
+			c.metrics.retries.Inc()
+		default:
+			return Token{}, err
+		}
 	}
 }
+
+// backoff is exponential, with full jitter.
+func backoff(retries int) time.Duration { return rand.N(min(backoffMax, backoffBase<<retries)) }
+
+// pause waits before a retry. It reports whether one still makes sense.
+func (c *Client) pause(ctx context.Context, d time.Duration) bool {
+	if end, _ := ctx.Deadline(); d >= time.Until(end) || c.breaker.State() == gobreaker.StateOpen {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// reloadCredentials reads the files again after a refusal, in the time of one attempt at most.
+func (c *Client) reloadCredentials(ctx context.Context) pair {
+	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
+	defer cancel()
+	if err := c.credentials.Reload(ctx); err != nil {
+		c.deps.Logger.Error("sethealth refused the service account, and its files cannot be read again", "error", err.Error())
+	}
+	return c.credentials.pair()
+}
+
+// Check requests one token. The error says what is wrong and what to look at.
+func (c *Client) Check(ctx context.Context) error {
+	_, err := c.Issue(ctx, checkUser, Request{})
+	return err
+}
+
+// State is one line on how the last request ended.
+func (c *Client) State() string {
+	if c.breaker.State() == gobreaker.StateClosed {
+		return c.availability.String()
+	}
+	return c.availability.String() + ", circuit breaker open"
+}
+
+// Close closes the idle connections. Requests in progress go on.
+func (c *Client) Close() { c.outgoing.Close() }

@@ -221,7 +221,13 @@ func (s *Service) Try(method, path, body string, headers ...string) (Answer, err
 	}
 	defer resp.Body.Close()
 	got, err := io.ReadAll(resp.Body)
-	return Answer{resp.StatusCode, resp.Header, string(got)}, err
+	answer := Answer{resp.StatusCode, resp.Header, string(got)}
+	if err == nil {
+		if fault := conforms(method, path, answer); fault != nil {
+			s.t.Errorf("docs/openapi.yaml: %v", fault)
+		}
+	}
+	return answer, err
 }
 
 // Ask asks for a token as the bearer of session.

@@ -7,34 +7,52 @@ import (
 	"github.com/sethealth/tokenvend/internal/secret"
 )
 
-// Control steers the emulator over HTTP. It belongs on a listener of its own.
+// Control controls the emulator over HTTP. It belongs on a listener of its own.
 //
-//	GET  /state        what has happened, and the faults in force
-//	PUT  /faults       {"status":503,"retry_after":"2","times":3}; {} ends all faults. POST does the same
-//	PUT  /credentials  {"key":"…","secret":"…"}: the only good ones from now on
-//	POST /reset        counts to zero, faults ended
-//	POST /verify       {"token":"…"}: what it stands for; 404 if it is not one of ours or has ended
+//	GET  /state        what has happened, and the fault that the next call meets
+//	PUT  /faults       {"fault":"down","times":3}: ok, slow, down, refuse, invalid or revoke; all calls without times
+//	PUT  /credentials  {"key":"…","secret":"…"}: the only accepted ones from now on
+//	POST /reset        counts to zero, fault ended
+//	POST /verify       {"token":"…"}: 200 if the token is valid, else 401; its status, and what it stands for
+//	POST /revoke       {"token":"…"}: refused from now on; the answer is that of /verify
 func (e *Emulator) Control() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.State()) })
-	mux.HandleFunc("PUT /faults", e.setFaults)
-	mux.HandleFunc("POST /faults", e.setFaults)
+	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, e.State()) })
+	mux.HandleFunc("PUT /faults", e.setFault)
 	mux.HandleFunc("PUT /credentials", e.setCredentials)
 	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, _ *http.Request) {
 		e.Reset()
-		writeJSON(w, e.State())
+		writeJSON(w, http.StatusOK, e.State())
 	})
-	mux.HandleFunc("POST /verify", e.verify)
+	mux.HandleFunc("POST /verify", func(w http.ResponseWriter, r *http.Request) {
+		var t struct{ Token string }
+		if readJSON(w, r, &t) {
+			e.writeStatus(w, t.Token)
+		}
+	})
+	mux.HandleFunc("POST /revoke", func(w http.ResponseWriter, r *http.Request) {
+		var t struct{ Token string }
+		if readJSON(w, r, &t) {
+			e.Revoke(t.Token)
+			e.writeStatus(w, t.Token)
+		}
+	})
 	return mux
 }
 
-func (e *Emulator) setFaults(w http.ResponseWriter, r *http.Request) {
-	var f Faults
+func (e *Emulator) setFault(w http.ResponseWriter, r *http.Request) {
+	var f struct {
+		Fault string
+		Times int
+	}
 	if !readJSON(w, r, &f) {
 		return
 	}
-	e.Set(f)
-	writeJSON(w, e.State())
+	if err := e.SetNamed(f.Fault, f.Times); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	writeJSON(w, http.StatusOK, e.State())
 }
 
 func (e *Emulator) setCredentials(w http.ResponseWriter, r *http.Request) {
@@ -43,39 +61,40 @@ func (e *Emulator) setCredentials(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if c.Key == "" || c.Secret == "" {
-		http.Error(w, "key and secret must both be there", http.StatusBadRequest)
+		http.Error(w, "key and secret are both required", http.StatusBadRequest)
 		return
 	}
 	e.SetCredentials(secret.New(c.Key), secret.New(c.Secret))
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (e *Emulator) verify(w http.ResponseWriter, r *http.Request) {
-	var t struct{ Token string }
-	if !readJSON(w, r, &t) {
-		return
+// writeStatus answers as an API that takes the token would.
+func (e *Emulator) writeStatus(w http.ResponseWriter, token string) {
+	claims, status := e.tokens.check(token)
+	code := http.StatusUnauthorized
+	if status == Valid {
+		code = http.StatusOK
 	}
-	claims, ok := e.Verify(t.Token)
-	if !ok {
-		http.Error(w, "not a living token of this emulator", http.StatusNotFound)
-		return
-	}
-	writeJSON(w, claims)
+	writeJSON(w, code, struct {
+		Status Status `json:"status"`
+		Claims
+	}{status, claims})
 }
 
 func readJSON(w http.ResponseWriter, r *http.Request, to any) bool {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQuestion))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(to); err != nil {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	d.DisallowUnknownFields()
+	if err := d.Decode(to); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return false
 	}
 	return true
 }
 
-func writeJSON(w http.ResponseWriter, v any) {
+func writeJSON(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	_ = enc.Encode(v)
+	w.WriteHeader(code)
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v)
 }

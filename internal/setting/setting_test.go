@@ -1,0 +1,119 @@
+package setting_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/setting"
+)
+
+func TestAValueThatCannotBeMeantIsNamedAndNotShown(t *testing.T) {
+	for name, row := range map[string]struct{ value, fault string }{
+		"plain":                    {"canary", ""},
+		"spaces within":            {"canary and more", ""},
+		"bytes that are no UTF-8":  {"canary\xf0\x9f", ""},
+		"a quote at one end":       {`"canary`, ""},
+		"a lone quote":             {`"`, ""},
+		"different quotes":         {`"canary'`, ""},
+		"PEM over several lines":   {"-----BEGIN PUBLIC KEY-----\r\ncanary\n-----END PUBLIC KEY-----\n", ""},
+		"double quotes":            {`"canary"`, "quotes"},
+		"single quotes":            {`'canary'`, "quotes"},
+		"quotes around nothing":    {`""`, "quotes"},
+		"a byte order mark":        {"\ufeffcanary", "byte order mark"},
+		"a UTF-16 byte order mark": {"\xff\xfec\x00", "byte order mark"},
+		"UTF-16 without a mark":    {"c\x00a\x00", "NUL"},
+		"a tab":                    {"can\tary", "control characters"},
+		"two lines":                {"can\nary", "control characters"},
+		"a C1 control character":   {"can\u0085ary", "control characters"},
+		"NUL within PEM":           {"-----BEGIN PUBLIC KEY-----\n\x00", "NUL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := setting.Fault(row.value)
+			if row.fault == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, row.fault)
+			assert.NotContains(t, err.Error(), "canary")
+		})
+	}
+}
+
+func TestProblemsNameEachVariableOnce(t *testing.T) {
+	var p setting.Problems
+	require.NoError(t, p.Err())
+	p.Required("A", "for this")
+	p.Add("A", "must be something else")
+	p.OneOf("B", "c", "a", "b")
+	p.OneOf("C", "a", "a", "b")
+	p.Between("D", 3, 1, 2)
+	p.Between("E", 2, 1, 2)
+	var lines []string
+	for _, problem := range setting.Each(errors.Join(p.Err(), nil)) {
+		lines = append(lines, problem.Error())
+	}
+	assert.Equal(t, []string{"A is required (for this)", "B must be a or b", "D must be from 1ns to 2ns"}, lines)
+	assert.Empty(t, setting.Each(nil))
+}
+
+func TestListsAreTrimmedAndHaveNoEmptyItems(t *testing.T) {
+	var l setting.List
+	require.NoError(t, l.Decode(" a , b"))
+	assert.Equal(t, setting.List{"a", "b"}, l)
+	for _, value := range []string{"", "a,", ",a", "a,,b"} {
+		require.Error(t, l.Decode(value), value)
+	}
+}
+
+func TestPrefixesContainPeersAsTheyConnect(t *testing.T) {
+	var p setting.Prefixes
+	require.NoError(t, p.Decode("10.1.2.3/8, 2001:db8::/32,192.0.2.7/32"))
+	for peer, want := range map[string]bool{
+		"10.200.0.1:80": true, "[::ffff:10.0.0.1]:80": true, "192.0.2.7:1": true, "[2001:db8::1]:443": true, "[2001:db8::1%eth0]:443": true,
+		"11.0.0.1:80": false, "192.0.2.8:1": false, "[2001:db9::1]:1": false, "10.0.0.1": false, "": false, "pipe": false,
+	} {
+		assert.Equal(t, want, p.Contains(peer), peer)
+	}
+	for _, value := range []string{"10.0.0.1", "10.0.0.0/33", "::ffff:10.0.0.0/104", "hospital", "10.0.0.0/8,"} {
+		require.Error(t, p.Decode(value), value)
+	}
+}
+
+func TestSwitchesAreOnOrOff(t *testing.T) {
+	var s setting.Switch
+	require.NoError(t, s.Decode("on"))
+	assert.True(t, bool(s))
+	require.NoError(t, s.Decode("off"))
+	assert.False(t, bool(s))
+	require.Error(t, s.Decode("true"))
+}
+
+func TestAddressesAreHTTPSOrOnAHostThatMayBePlain(t *testing.T) {
+	for address, want := range map[string]bool{
+		"https://id.example.com":             true,
+		"https://id.example.com:8443/a?b=c":  true,
+		"http://localhost:8080":              true,
+		"http://127.0.0.9":                   true,
+		"http://[::1]:8080/realms/hospital":  true,
+		"http://keycloak:8080/realms/viewer": true,
+		"http://id.example.com":              false,
+		"http://keycloak.evil.test":          false,
+		"https://user@id.example.com":        false,
+		"https://id.example.com/#fragment":   false,
+		"ftp://id.example.com":               false,
+		"id.example.com":                     false,
+		"https://":                           false,
+		"https://:443":                       false,
+		"":                                   false,
+	} {
+		err := setting.CheckURL(address, []string{"keycloak"})
+		assert.Equal(t, want, err == nil, "%s: %v", address, err)
+	}
+	require.NoError(t, setting.CheckAnyURL("http://backend/session"))
+	require.Error(t, setting.CheckAnyURL("http://user@backend/session"))
+	assert.Equal(t, "https://id.example.com", setting.Host("https://user:canary@id.example.com/path?query"))
+	assert.Equal(t, "an unusable address", setting.Host("\x00"))
+}
