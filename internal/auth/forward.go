@@ -86,7 +86,7 @@ func newForwardCheck(c ForwardConfig, trusted setting.Prefixes, deps Deps) *forw
 		}
 	}
 	if c.CacheTTL > 0 {
-		f.remembered = newRemembered("forward", deps.Registerer)
+		f.remembered = newRemembered("forward", deps)
 	}
 	return f
 }
@@ -103,13 +103,13 @@ func (f *forwardCheck) Authenticate(r *http.Request) (Result, error) {
 		return f.ask(r.Context(), header)
 	}
 	now, key := time.Now(), f.remembered.hash(parts(header)...)
-	if name, ok := f.remembered.recall(key, now); ok {
-		return Result{Identity: Identity{Name: name}}, nil
+	if id, ok := f.remembered.recall(key, now); ok {
+		return Result{Identity: id}, nil
 	}
 	result, err := f.ask(r.Context(), header)
 	// A session that has just been given another cookie may not be asked about by the old one again.
 	if err == nil && result.SetCookies == nil {
-		f.remembered.remember(key, result.Name, now, now.Add(f.CacheTTL))
+		f.remembered.remember(key, result.Identity, now, now.Add(f.CacheTTL))
 	}
 	return result, err
 }

@@ -60,7 +60,7 @@ func newIntrospectionCheck(c IntrospectionConfig, deps Deps) *introspectionCheck
 		endpoint: newEndpoint("introspection endpoint", c.Timeout, deps),
 	}
 	if c.CacheTTL > 0 {
-		i.remembered = newRemembered("introspection", deps.Registerer)
+		i.remembered = newRemembered("introspection", deps)
 	}
 	return i
 }
@@ -80,8 +80,8 @@ func (i *introspectionCheck) Authenticate(r *http.Request) (Result, error) {
 		return Result{Identity: id}, err
 	}
 	now, key := time.Now(), i.remembered.hash(token)
-	if name, ok := i.remembered.recall(key, now); ok {
-		return Result{Identity: Identity{Name: name}}, nil
+	if id, ok := i.remembered.recall(key, now); ok {
+		return Result{Identity: id}, nil
 	}
 	id, end, err := i.ask(r.Context(), token)
 	if err == nil {
@@ -89,7 +89,7 @@ func (i *introspectionCheck) Authenticate(r *http.Request) (Result, error) {
 		if !end.IsZero() && end.Before(until) {
 			until = end
 		}
-		i.remembered.remember(key, id.Name, now, until)
+		i.remembered.remember(key, id, now, until)
 	}
 	return Result{Identity: id}, err
 }

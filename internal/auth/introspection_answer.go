@@ -80,7 +80,10 @@ func (i *introspectionCheck) user(members introspected) (string, error) {
 		return "", unauthenticated("token without a user, such as one of client credentials: no " + i.SubjectField + " (INTROSPECTION_SUBJECT_FIELD)")
 	}
 	name, err := parseName(value)
-	if err != nil {
+	switch {
+	case errors.Is(err, errPlaceholder):
+		return "", unauthenticated(i.SubjectField + " (INTROSPECTION_SUBJECT_FIELD) " + err.Error())
+	case err != nil:
 		return "", malformed(i.SubjectField, err.Error()+" (INTROSPECTION_SUBJECT_FIELD)")
 	}
 	return name, nil

@@ -82,6 +82,7 @@ func TestIntrospectionReadsTheAnswer(t *testing.T) {
 		{name: "null for a user", body: `{"active":true,"sub":null}`, want: auth.ErrUnauthenticated},
 		{name: "an empty user", body: `{"active":true,"sub":" "}`, want: auth.ErrUnauthenticated},
 		{name: "no user on the path", body: `,"ext":null`, field: "ext.user.id", want: auth.ErrUnauthenticated},
+		{name: "a placeholder for everybody is nobody", body: `{"active":true,"sub":"Not supported currently. Use oid claim."}`, want: auth.ErrUnauthenticated, says: "INTROSPECTION_SUBJECT_FIELD"},
 		{name: "a token bound to a key", body: `,"cnf":{"jkt":"x"}`, want: auth.ErrUnauthenticated, says: "cnf"},
 		{name: "no scope", body: `,"a":1`, scope: "a", user: "alice", want: auth.ErrForbidden, says: "scope a is missing"},
 		{name: "another scope", body: `,"scope":"aa b","scp":"ab"`, scope: "a", user: "alice", want: auth.ErrForbidden},
