@@ -2,26 +2,39 @@
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-VERSION ?=
-OUT     ?= bin/tokenvend
-COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
-LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
-TOOL     = go tool -modfile=tools/go.mod
-PACKAGES = ./...
-FUZZTIME = 10s
-COUNT    = 6
+VERSION  ?=
+OUT      ?= bin/tokenvend
+COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+TOOL      = go tool -modfile=tools/go.mod
+PACKAGES  = ./...
+FUZZTIME  = 10s
+COUNT     = 6
+DURATION  = 2m
+GREMLINS  = github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0
+MUTATE    = ./internal/auth ./internal/tokencache ./internal/secret ./internal/api
+COVER     = $(CURDIR)/bin/cover
+
+# need names a missing program and what installs it, before anything has run.
+need = @command -v $(1) >/dev/null || { echo "make $@ needs $(1): $(2)" >&2; exit 1; }
 
 build: ## the binary, into bin/
+	$(call need,go,install Go 1.26 from https://go.dev/dl)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o $(OUT) ./cmd/tokenvend
 
-# Neither go run nor a shell stands between make and the demo: each would answer Ctrl-C with an error of its own.
-demo: ## emulator, a small backend and tokenvend on this machine; Ctrl-C ends it
+# No go run and no shell between make and the demo: each would report Ctrl-C as an error of its own.
+demo: ## emulator, small backend, tokenvend and a page; PAGE= and TOKEN=host:port where ports are taken
+	$(call need,go,install Go 1.26 from https://go.dev/dl)
 	go build -o bin/demo ./cmd/demo
-	@bin/demo
+	@bin/demo $(if $(PAGE),-page "$(PAGE)") $(if $(TOKEN),-token "$(TOKEN)")
 
-test: ## every test, with the race detector; needs Go alone
+race:
+	$(call need,go,install Go 1.26 from https://go.dev/dl)
+	$(call need,$(firstword $(shell go env CC) cc),the race detector needs a C compiler; install gcc or clang)
+
+test: race ## every test with the race detector; needs Go and a C compiler
 	go test -race -vet=off $(PACKAGES) # lint vets
-	go test -run 'Allocat|Bytes' ./internal/api ./internal/telemetry # not built with the race detector, which allocates too
+	go test -run 'Allocat|Bytes' ./internal/api ./internal/telemetry # the race detector allocates too
 	cd test && go test -race -vet=all $(PACKAGES)
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
@@ -32,28 +45,47 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
-bench: ## each gate by Go's benchmarks, for benchstat; then the built binary against its peers
+cover: race ## coverage of unit and binary tests, merged
+	rm -rf $(COVER) && mkdir -p $(COVER)/unit $(COVER)/binary $(COVER)/all
+	go test -cover -coverpkg=./internal/...,./cmd/tokenvend $(PACKAGES) -args -test.gocoverdir=$(COVER)/unit
+	cd test && TOKENVEND_COVERDIR=$(COVER)/binary go test -count=1 ./blackbox ./advisories ./reliability ./oidc
+	go tool covdata merge -i=$(COVER)/unit,$(COVER)/binary -o=$(COVER)/all
+	go tool covdata textfmt -i=$(COVER)/all -o=$(COVER)/profile
+	@go tool cover -func=$(COVER)/profile | tail -1
+
+mutate: ## mutation score of MUTATE; fails under 0.90
+	$(call need,jq,apt-get install jq)
+	@mkdir -p bin
+	@for package in $(MUTATE); do \
+		go run $(GREMLINS) unleash --timeout-coefficient 8 --output bin/mutants.json $$package || exit 1; \
+		jq -r --arg package $$package '"\($$package): score \(.test_efficacy)"' bin/mutants.json; \
+		jq -e '.test_efficacy >= 90' bin/mutants.json >/dev/null || { echo "$$package is under 0.90" >&2; exit 1; }; \
+	done
+
+bench: ## Go's benchmarks, for benchstat; then the built binary against its peers
 	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./internal/...
 	cd test && go run ./bench table && go run ./bench cold && go run ./bench start
 
-bench-growth: ## how cost grows with users, connections and sizes: the table and pictures of docs/performance.md
+bench-growth: ## cost by users, connections and sizes: the table and charts of docs/performance.md
 	cd test && go run ./bench grow ../docs/performance
 
 soak: ## mixed users and faults against the built binary for DURATION (2m)
-	cd test && TOKENVEND_SOAK=$(or $(DURATION),2m) go test -count=1 -timeout 0 -v ./soak
+	cd test && TOKENVEND_SOAK=$(DURATION) go test -count=1 -timeout 0 -v ./soak
 
-lint: ## gofmt, gofumpt, vet, staticcheck; the tests of test/ are vetted as they run
+lint: ## gofmt, gofumpt, vet, staticcheck, actionlint; the tests of test/ are vetted as they run
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
 	@test -z "$$($(TOOL) gofumpt -l .)" || { echo "not gofumpt-ed:"; $(TOOL) gofumpt -l .; exit 1; }
 	go vet $(PACKAGES)
 	$(TOOL) staticcheck $(PACKAGES)
+	$(TOOL) actionlint
 
 check: lint test ## all that must hold before a change lands
 
-check-deploy: ## deploy/ and the pages about it, with the tools that are installed (part of check)
+check-deploy: ## the files of deploy/ and the pages about them (part of check)
 	go test ./deploy
 
-release: ## binaries, checksums and SBOMs into dist/: make release VERSION=1.2.3; RELEASE=yes also tags
+release: ## what a release consists of, into dist/: make release VERSION=1.2.3; RELEASE=yes also tags
+	$(call need,npm,install Node.js 20 or later)
 	VERSION="$(VERSION)" RELEASE="$(RELEASE)" deploy/release.sh
 
-.PHONY: help build demo test bench bench-growth soak fuzz lint check check-deploy release
+.PHONY: help build demo race test fuzz cover mutate bench bench-growth soak lint check check-deploy release

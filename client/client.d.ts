@@ -1,9 +1,9 @@
 /**
- * How a {@link TokenSource} does.
+ * The status of a {@link TokenSource}.
  *
- * - `starting`: there is no living token yet, and one is being fetched
- * - `signed-in`: the token lives
- * - `retrying`: the last fetch failed and is tried again; the token may still live, see `expiresAt`
+ * - `starting`: there is no valid token, and one is being requested
+ * - `signed-in`: the token is valid
+ * - `retrying`: the last request failed and is tried again; the token may still be valid, see `expiresAt`
  * - `signed-out`: nobody is signed in any more; final
  * - `failed`: the server's answer was one that a later try would not change; final
  * - `stopped`: by `stop()` or the `AbortSignal`; final
@@ -13,19 +13,19 @@ export type Status = 'starting' | 'signed-in' | 'retrying' | 'signed-out' | 'fai
 /** A snapshot. It never holds the token. */
 export interface State {
   readonly status: Status;
-  /** When the token ends, in milliseconds since the epoch by this device's clock; undefined if there is none, or its life is not known. */
+  /** When the token expires, in milliseconds since the epoch by this device's clock; undefined if there is none, or its lifetime is not known. */
   readonly expiresAt: number | undefined;
-  /** When the next fetch is due, likewise; undefined if none is. */
+  /** When the next request is due, likewise; undefined if none is. */
   readonly nextFetchAt: number | undefined;
-  /** Why the last fetch failed, or why the source ended; undefined once there is a new token. */
+  /** Why the last request failed, or why the source ended; undefined once there is a new token. */
   readonly lastError: TokenError | undefined;
 }
 
 /** What is known of a token. */
 export interface TokenInfo {
-  /** Seconds of life left; undefined if the server did not say. */
+  /** Seconds until it expires; undefined if the server did not say. */
   readonly expiresIn: number | undefined;
-  /** Whether another tab fetched it. */
+  /** Whether another tab requested it. */
   readonly fromTab: boolean;
 }
 
@@ -34,58 +34,70 @@ export interface KeepSignedInOptions {
   /** The token server's `/token`. A relative one is the page's own origin. */
   url: string | URL;
   /**
-   * Called with each new token, for `sethealth.auth.setAccessToken`. If it throws or rejects, `onError` is
-   * told with the code `on_token_failed`.
+   * Called with each new token, for `sethealth.auth.setAccessToken`, and after an outage. If it throws or
+   * rejects, `onError` is called with the code `on_token_failed`.
    */
   onToken: (token: string, info: TokenInfo) => unknown;
   /**
-   * Who is signed in: any string that differs from user to user. With it, a tab that opens later is given
-   * the living token by the others, and tabs whose user has changed are signed out. Without it, tabs
-   * of a cookie session share only tokens fetched while both are open, and bearer sessions share nothing.
+   * Who is signed in: any string that differs from user to user. Optional: the server's answers tell users
+   * apart. With it, a tab that opens later is given the valid token by the others, without a request.
    */
-  user?: string;
-  /** Headers for each request, asked for anew each time: `async () => ({ Authorization: … })` for a bearer session. */
-  headers?: () => HeadersInit | null | undefined | Promise<HeadersInit | null | undefined>;
+  user?: string | undefined;
+  /**
+   * Headers for each request, called before each: `async () => ({ Authorization: … })` for a bearer session.
+   * After a 401 it is called once more with `refused: true`: renew the bearer token, and it is tried again.
+   */
+  headers?: ((request: HeadersRequest) => HeadersInit | null | undefined | Promise<HeadersInit | null | undefined>) | undefined;
   /** As of `fetch`. Default: `include` (the session is a cookie), or `same-origin` if there is `headers`. */
-  credentials?: RequestCredentials;
+  credentials?: RequestCredentials | undefined;
   /**
    * Nobody is signed in any more; called at most once, and the source has ended. The code is
    * `unauthenticated` (the server said 401), `signed_out_elsewhere` (another tab), or `user_changed`
-   * (another tab has somebody else's session). Not called for one's own `signOut()`.
+   * (the session is somebody else's now). Not called for one's own `signOut()`.
    */
-  onSignedOut?: (error: TokenError) => unknown;
+  onSignedOut?: ((error: TokenError) => unknown) | undefined;
   /**
-   * Something failed: called once for each episode, and again when its code changes; not for every retry.
-   * `source.state.status` tells whether it is over (`failed`) or tried again (`retrying`). Default: a
-   * warning on the console that names the code.
+   * Something failed: called once for each outage, and again when its code changes; not for every retry.
+   * `source.state.status` says whether it is final (`failed`) or tried again (`retrying`). Default: a
+   * warning on the console with the code.
    */
-  onError?: (error: TokenError) => unknown;
+  onError?: ((error: TokenError) => unknown) | undefined;
   /** Its abort is `stop()`. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
+}
+
+/** What {@link KeepSignedInOptions.headers} is called with. */
+export interface HeadersRequest {
+  /** The server has just rejected what was given. */
+  readonly refused: boolean;
 }
 
 /** Options of {@link TokenSource.token}. */
 export interface TokenOptions {
-  /** Seconds that the token must still live, for a long upload. Less than the server's `TOKEN_TTL`. Default: 0, alive. */
-  minLife?: number;
+  /** Seconds for which the token must still be valid, for a long upload. Less than the server's `TOKEN_TTL`. Default: 0. */
+  minLife?: number | undefined;
 }
 
-/** Keeps a living token until it is stopped, or nobody is signed in. */
+/** Keeps a valid token until it is stopped, or nobody is signed in. */
 export interface TokenSource {
   /**
-   * A token that lives, for at least `minLife` seconds if asked. From memory if it can be; else it is
-   * fetched, and `onToken` has settled when this resolves. Rejects with a {@link TokenError}: at once during
-   * the pause after a failure, if no token lives. A `minLife` that cannot be had (`life_too_short`,
+   * A valid token, for at least `minLife` seconds if asked. From memory if possible; else it is requested,
+   * and `onToken` has settled when this resolves. Rejects with a {@link TokenError}: at once during the
+   * pause after a failure, if there is no valid token. A `minLife` that cannot be had (`life_too_short`,
    * `invalid_request`) fails this call alone.
    */
   token(options?: TokenOptions): Promise<string>;
-  /** Asks the server now, or joins the request in flight. Rejects at once while a `Retry-After` runs. */
+  /**
+   * Replaces the token, for a caller whom Sethealth has refused it: reports it to the server, which requests
+   * a new one, for all tabs. Rejects if there is none; the old token stays, and is reported again until it
+   * is replaced. Rejects at once only while the server's `Retry-After` runs.
+   */
   refresh(): Promise<string>;
   /** Ends this source: aborts a request, drops the token, and waiting calls reject with the code `stopped`. Other tabs go on. */
   stop(): void;
   /** Ends this source and those of the same user in all tabs. Call it where the user signs out. */
   signOut(): void;
-  /** How it does, right now. */
+  /** Its status, right now. */
   readonly state: State;
 }
 
@@ -94,27 +106,27 @@ export class TokenError extends Error {
   constructor(code: string, details?: { status?: number; requestId?: string; retryAfter?: number; cause?: unknown });
   name: 'TokenError';
   /**
-   * The `code` of the server's problem document, `http_<status>` for an answer without one, or one of
+   * The `code` of tokenvend's problem document, `http_<status>` for an answer that is not tokenvend's, or one of
    * `network` (which is also all that a browser says where the page's origin is not allowed), `timeout`,
-   * `invalid_answer`, `headers_failed`, `on_token_failed`, `life_too_short`, `stopped`, `signed_out`,
-   * `signed_out_elsewhere`, `user_changed`.
+   * `invalid_answer`, `headers_failed`, `not_replaced`, `on_token_failed`, `life_too_short`, `stopped`,
+   * `signed_out`, `signed_out_elsewhere`, `user_changed`.
    */
   code: string;
   /** The HTTP status, if there was an answer. */
   status?: number;
-  /** The server's `request_id`, under which its log tells more. */
+  /** The server's `request_id`, which finds the line of its log. */
   requestId?: string;
   /** Seconds that the server asked to wait. After an hour the module tries again all the same. */
   retryAfter?: number;
 }
 
 /**
- * Fetches a token now and a new one before each ends, and hands each to `onToken`. Call it in a browser,
- * once for a page.
+ * Requests a token now and a new one before each expires, and passes each to `onToken`. Call it in a
+ * browser, once for a page.
  *
  * @example
  * const source = keepSignedIn({
- *   url: 'https://token.example.com/token',
+ *   url: 'https://tokens.example.com/token',
  *   onToken: (token) => sethealth.auth.setAccessToken(token),
  * });
  *

@@ -1,9 +1,14 @@
 package client_test
 
 import (
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -36,15 +41,34 @@ func TestModule(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 }
 
-func TestFilesAreServedAsTheyAreInTheFolder(t *testing.T) {
+func TestFilesAreServedPlainAndCompressed(t *testing.T) {
 	t.Parallel()
-	for name, file := range map[string]client.File{"client.js": client.Module(), "client.d.ts": client.Types()} {
+	for name, file := range map[string]client.File{"client.min.js": client.Module(), "client.d.ts": client.Types()} {
 		content, err := os.ReadFile(name)
 		require.NoError(t, err)
 		assert.Equal(t, string(content), file.Content)
 		assert.Regexp(t, `^"[0-9a-f]{32}"$`, file.ETag, "a strong entity tag")
+		assert.Regexp(t, `^"[0-9a-f]{32}-gzip"$`, file.GzipETag)
+		unzip, err := gzip.NewReader(strings.NewReader(file.Gzip))
+		require.NoError(t, err)
+		unzipped, err := io.ReadAll(unzip)
+		require.NoError(t, err)
+		assert.Equal(t, string(content), string(unzipped))
 	}
 	assert.Contains(t, client.Module().ContentType, "text/javascript", "browsers run no module of another type")
 	assert.NotEqual(t, client.Module().ETag, client.Types().ETag)
-	assert.Equal(t, client.Module().ETag, client.Module().ETag)
+	assert.Equal(t, client.Module(), client.Module())
+}
+
+func TestTheBuiltModulesAreOfTheSourceAndSmall(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("client.js")
+	require.NoError(t, err)
+	sum := sha256.Sum256(source)
+	for _, name := range []string{"client.min.js", "client.cjs"} {
+		built, err := os.ReadFile(name)
+		require.NoError(t, err)
+		assert.Contains(t, string(built[:100]), hex.EncodeToString(sum[:8]), "client.js has changed: run go generate ./client")
+	}
+	assert.Less(t, len(client.Module().Gzip), 4000, "bytes compressed")
 }

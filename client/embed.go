@@ -9,35 +9,44 @@ import (
 	"encoding/hex"
 )
 
-//go:embed client.js
-var module []byte
+//go:generate ./build.sh
+
+//go:embed client.min.js
+var module string
 
 //go:embed client.d.ts
-var types []byte
+var types string
 
-// File is one file with what its HTTP answer needs, as it is and compressed. The entity tags (RFC 9110,
-// section 8.8.3) are strong, quotes included; they change with the content alone, so that all replicas agree.
+// File is one file with what its HTTP answer needs.
 type File struct {
-	ContentType    string
-	Content, Gzip  []byte
-	ETag, GzipETag string
+	Content     string
+	ContentType string
+	// ETag is a strong entity tag (RFC 9110, section 8.8.3), quotes included. It changes with the
+	// content alone, so that all replicas agree on it.
+	ETag string
+	// Gzip is the content compressed, a representation of its own with a tag of its own.
+	Gzip, GzipETag string
 }
 
-// Module is the ES module, client.js.
+// Module is the ES module, client.js, minified.
 func Module() File { return newFile(module, "text/javascript; charset=utf-8") }
 
 // Types are the module's TypeScript declarations, client.d.ts.
 func Types() File { return newFile(types, "application/typescript; charset=utf-8") }
 
-func newFile(content []byte, contentType string) File {
-	sum := sha256.Sum256(content)
+func newFile(content, contentType string) File {
+	sum := sha256.Sum256([]byte(content))
 	tag := hex.EncodeToString(sum[:16])
-	var compressed bytes.Buffer
-	w, _ := gzip.NewWriterLevel(&compressed, gzip.BestCompression) // a known level
-	_, _ = w.Write(content)                                        // a buffer takes everything
-	_ = w.Close()
 	return File{
-		ContentType: contentType, Content: content, Gzip: compressed.Bytes(),
-		ETag: `"` + tag + `"`, GzipETag: `"` + tag + `-gzip"`,
+		Content: content, ContentType: contentType, ETag: `"` + tag + `"`,
+		Gzip: compress(content), GzipETag: `"` + tag + `-gzip"`,
 	}
+}
+
+func compress(content string) string {
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // fails for an unknown level alone
+	_, _ = w.Write([]byte(content))                       // a buffer never fails
+	_ = w.Close()
+	return b.String()
 }

@@ -51,8 +51,8 @@ func TestComposeStartsWhatIsThere(t *testing.T) {
 	}
 	vend := all["tokenvend"]
 	assert.True(t, vend.ReadOnly)
-	c := load(t, vend.Environment)
-	assert.Less(t, c.ShutdownDelay+c.ShutdownTimeout, vend.StopGracePeriod)
+	accepted(t, vend.Environment)
+	assert.Less(t, duration(t, vend.Environment, "SHUTDOWN_DELAY")+duration(t, vend.Environment, "SHUTDOWN_TIMEOUT"), vend.StopGracePeriod)
 	assert.Equal(t, "service:tokenvend", all["emulator"].NetworkMode, "http:// is for loopback alone")
 	assert.Contains(t, read(t, "prometheus/prometheus.yaml"), `"tokenvend:8081"`)
 }
@@ -81,9 +81,12 @@ func TestTheUnitWaitsForTheDrain(t *testing.T) {
 	require.NotNil(t, stop)
 	grace, err := time.ParseDuration(stop[1])
 	require.NoError(t, err)
-	c := load(t, map[string]string{
-		"SETHEALTH_KEY_FILE": "", "SETHEALTH_SECRET_FILE": "", "CORS_ALLOWED_ORIGINS": "none",
-		"SESSION_CHECK": "forward", "FORWARD_URL": "http://127.0.0.1:3000/session",
-	})
-	assert.Less(t, max(c.ShutdownDelay, longDelay)+c.ShutdownTimeout, grace)
+	assert.Less(t, max(duration(t, nil, "SHUTDOWN_DELAY"), longDelay)+duration(t, nil, "SHUTDOWN_TIMEOUT"), grace)
+}
+
+func TestTheUnitRestartsAfterEveryEndAndLeavesNoCore(t *testing.T) {
+	unit := read(t, "systemd/tokenvend.service")
+	assert.Contains(t, unit, "\nRestart=always\n")
+	assert.Contains(t, unit, "\nRestartPreventExitStatus=2\n")
+	assert.Contains(t, unit, "\nLimitCORE=0\n")
 }

@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"bytes"
 	"maps"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -12,8 +13,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
-
-	"github.com/sethealth/tokenvend/internal/app"
 )
 
 // object is what the tests read of a Kubernetes object.
@@ -70,16 +69,19 @@ func (c container) env() map[string]string {
 	return all
 }
 
-// render is the kustomization as it would be applied, by kind. The renderer is a Go module and not what is
-// installed, as Debian's kubectl is too old for these files.
+// kustomize is run as a Go module, because Debian's kubectl is too old for these files.
+const kustomize = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.0"
+
+// render is the kustomization as it would be applied, by kind.
 func render(t *testing.T, folder string) map[string][]object {
 	t.Helper()
 	kinds := map[string][]object{}
-	var told bytes.Buffer // what go downloads for it, the first time
-	cmd := exec.CommandContext(t.Context(), tool(t, "go"), "tool", "-modfile=kustomize/go.mod", "kustomize", "build", folder)
-	cmd.Stderr = &told
+	var downloads bytes.Buffer // what go prints about them, the first time
+	cmd := exec.CommandContext(t.Context(), tool(t, "go"), "run", kustomize, "build", folder)
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
+	cmd.Stderr = &downloads
 	rendered, err := cmd.Output()
-	require.NoError(t, err, "%s", &told)
+	require.NoError(t, err, "%s", &downloads)
 	for _, o := range documents[object](t, string(rendered)) {
 		kinds[o.Kind] = append(kinds[o.Kind], o)
 	}
@@ -142,6 +144,14 @@ func TestThePodMayDoNothingThatItNeedNot(t *testing.T) {
 	}
 }
 
+func TestAnOverlayLeavesTheIdsToThePlatform(t *testing.T) {
+	p := pod(t, render(t, "kubernetes/overlays/openshift"))
+	assert.Equal(t, map[string]any{
+		"runAsNonRoot": true, "seccompProfile": map[string]any{"type": "RuntimeDefault"},
+	}, p.SecurityContext)
+	assert.Equal(t, pod(t, render(t, "kubernetes/base")).Containers, p.Containers)
+}
+
 func TestThePodIsProbedWhereItServes(t *testing.T) {
 	c := pod(t, render(t, "kubernetes/base")).Containers[0]
 	assert.Equal(t, "/healthz", c.LivenessProbe.HTTPGet.Path, "an outage elsewhere must not restart it")
@@ -156,10 +166,11 @@ func TestTheProgramAcceptsThePodsEnvironmentAndDrainsWithinItsGrace(t *testing.T
 	env := p.Containers[0].env()
 	require.Len(t, kinds["ConfigMap"], 1)
 	maps.Copy(env, kinds["ConfigMap"][0].Data)
-	c := load(t, env)
-	assert.Less(t, max(c.ShutdownDelay, longDelay)+c.ShutdownTimeout, time.Duration(p.TerminationGracePeriodSeconds)*time.Second)
-	assert.Equal(t, ":8080", c.ListenAddr)
-	assert.Equal(t, ":8081", c.AdminAddr)
+	accepted(t, env)
+	assert.Less(t, max(duration(t, env, "SHUTDOWN_DELAY"), longDelay)+duration(t, env, "SHUTDOWN_TIMEOUT"),
+		time.Duration(p.TerminationGracePeriodSeconds)*time.Second)
+	assert.Equal(t, ":8080", value(t, env, "LISTEN_ADDR"))
+	assert.Equal(t, ":8081", value(t, env, "ADMIN_ADDR"))
 }
 
 func TestOnlyPrometheusReachesTheAdminListener(t *testing.T) {
@@ -185,6 +196,32 @@ func TestOnlyPrometheusReachesTheAdminListener(t *testing.T) {
 	assert.True(t, guarded)
 	services := decode[struct{ Ports []struct{ TargetPort any } }](t, render(t, "kubernetes/base")["Service"][0].Spec)
 	require.Len(t, services.Ports, 1)
+}
+
+func TestNamesAreResolvedOnKubernetesAndOnOpenShift(t *testing.T) {
+	type policy struct {
+		Egress []struct {
+			To []struct {
+				NamespaceSelector struct {
+					MatchExpressions []struct{ Values []string } `yaml:"matchExpressions"`
+				} `yaml:"namespaceSelector"`
+			}
+			Ports []struct {
+				Port     int
+				Protocol string
+			}
+		}
+	}
+	dns := decode[policy](t, render(t, "kubernetes/base")["NetworkPolicy"][0].Spec).Egress[0]
+	assert.Equal(t, []string{"kube-system", "openshift-dns"}, dns.To[0].NamespaceSelector.MatchExpressions[0].Values)
+	for _, port := range []int{53, 5353} {
+		for _, protocol := range []string{"UDP", "TCP"} {
+			assert.Contains(t, dns.Ports, struct {
+				Port     int
+				Protocol string
+			}{port, protocol})
+		}
+	}
 }
 
 func TestTheObjectsAroundThePodFitIt(t *testing.T) {
@@ -241,38 +278,10 @@ func TestTheProgramAcceptsTheEnvironmentOfCloudRun(t *testing.T) {
 	env := s.Containers[0].env()
 	port := 8080
 	env["PORT"] = strconv.Itoa(port) // as Cloud Run sets it
-	c := load(t, env)
-	assert.Equal(t, ":8080", c.ListenAddr)
-	assert.Less(t, c.ShutdownDelay+c.ShutdownTimeout, 10*time.Second, "Cloud Run kills after 10 s")
-	assert.Less(t, c.SethealthTimeout+c.IntrospectionTimeout, time.Duration(s.TimeoutSeconds)*time.Second)
+	accepted(t, env)
+	assert.Less(t, duration(t, env, "SHUTDOWN_DELAY")+duration(t, env, "SHUTDOWN_TIMEOUT"), 10*time.Second, "Cloud Run kills after 10 s")
+	assert.Less(t, duration(t, env, "SETHEALTH_TIMEOUT")+duration(t, env, "INTROSPECTION_TIMEOUT"), time.Duration(s.TimeoutSeconds)*time.Second)
 	assert.Equal(t, "/readyz", s.Containers[0].StartupProbe.HTTPGet.Path)
 	assert.Equal(t, port, s.Containers[0].StartupProbe.HTTPGet.Port)
 	assert.Equal(t, "/healthz", s.Containers[0].LivenessProbe.HTTPGet.Path)
-}
-
-// longDelay is the SHUTDOWN_DELAY that docs/operations.md wants behind a cloud's balancer.
-const longDelay = 15 * time.Second
-
-// load hands an environment to the program, with files where it names secrets, and wants no complaint.
-func load(t *testing.T, env map[string]string) *app.Config {
-	t.Helper()
-	secret := t.TempDir() + "/secret"
-	write(t, secret, "a secret of thirty-two bytes and more")
-	known := map[string]bool{"GOMEMLIMIT": true}
-	for _, v := range app.Variables() {
-		known[v.Name] = true
-		if v.HasFile {
-			known[v.Name+"_FILE"] = true
-			if _, ok := env[v.Name+"_FILE"]; ok {
-				env[v.Name+"_FILE"] = secret
-			}
-		}
-	}
-	for name, value := range env {
-		assert.True(t, known[name], "%s: the program reads no such variable", name)
-		t.Setenv(name, value)
-	}
-	c, problems := app.LoadConfig()
-	require.Empty(t, problems)
-	return c
 }

@@ -92,7 +92,8 @@ func (f *front) ask(t *testing.T, answer http.HandlerFunc) (status int, reached 
 	f.reached.Store(nil)
 	r, err := http.NewRequest(http.MethodPost, f.url+"/token", nil)
 	require.NoError(t, err)
-	r.Host = "app.example.com"
+	r.Host = "app.example.com:8443"
+	r.Header.Set("Origin", "https://app.example.com:8443")
 	for _, name := range []string{
 		"X-Forwarded-User", "x-forwarded-user", "X_Forwarded_User", "X-Forwarded_User", "X_Forwarded-User", "X-Auth-Request-User",
 		"X-Original-Url", "X-Rewrite-Url",
@@ -100,6 +101,8 @@ func (f *front) ask(t *testing.T, answer http.HandlerFunc) (status int, reached 
 		r.Header[name] = []string{"mallory"}
 	}
 	r.Header.Set("X-Forwarded-For", "192.0.2.66")
+	r.Header.Set("X-Forwarded-Host", "evil.test")
+	r.Header.Set("X-Forwarded-Proto", "gopher")
 	r.Header.Set("Cookie", "session=1")
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	require.NoError(t, err)
@@ -127,7 +130,10 @@ func TestTheProxyInFrontNamesTheUserAndNobodyElseDoes(t *testing.T) {
 			require.NotNil(t, reached)
 			assert.Equal(t, []string{"alice"}, reached.Header["X-Forwarded-User"])
 			assert.Equal(t, "127.0.0.1", reached.Header.Get("X-Forwarded-For"))
-			assert.Equal(t, "app.example.com", reached.Host)
+			assert.Equal(t, "app.example.com:8443", reached.Host)
+			assert.Equal(t, "app.example.com:8443", reached.Header.Get("X-Forwarded-Host"))
+			assert.Equal(t, "http", reached.Header.Get("X-Forwarded-Proto"))
+			assert.Equal(t, "https://app.example.com:8443", reached.Header.Get("Origin"))
 			assert.Equal(t, "session=1", reached.Header.Get("Cookie"))
 			for name, values := range reached.Header {
 				assert.NotContains(t, values, "mallory", name)
@@ -138,12 +144,12 @@ func TestTheProxyInFrontNamesTheUserAndNobodyElseDoes(t *testing.T) {
 			assert.Nil(t, reached)
 
 			status, reached = f.ask(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
-			assert.GreaterOrEqual(t, status, 500, "an outage signs nobody out")
+			assert.GreaterOrEqual(t, status, 500, "an outage must not sign users out")
 			assert.Nil(t, reached)
 
 			_, reached = f.ask(t, func(http.ResponseWriter, *http.Request) {})
 			if reached != nil {
-				assert.Empty(t, reached.Header.Get("X-Forwarded-User"), "a yes to nobody names nobody")
+				assert.Empty(t, reached.Header.Get("X-Forwarded-User"), "an answer without a user names nobody")
 				assert.NotContains(t, reached.Header, "X-Auth-Request-User")
 			}
 		})
@@ -177,5 +183,6 @@ func TestTheOtherProxiesStripTheSameHeaders(t *testing.T) {
 	envoy := read(t, "proxies/envoy.yaml")
 	assert.Contains(t, envoy, "headers_with_underscores_action: REJECT_REQUEST")
 	assert.Contains(t, envoy, "- {remove: x-forwarded-user}")
+	assert.Contains(t, envoy, "strip_any_host_port: true", "its domains match on any port")
 	assert.NotContains(t, envoy, "failure_mode_allow: true")
 }

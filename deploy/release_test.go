@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -53,7 +55,7 @@ func buildRelease(t *testing.T, folder string) string {
 	assert.Contains(t, runFile(t, binary, "version"), "tokenvend 1.2.3, commit 0123456789abcdef0123456789abcdef01234567, go1.")
 	info, err := os.Stat(binary)
 	require.NoError(t, err)
-	assert.Less(t, info.Size(), int64(19_500_000), "with its certificates the image must stay under 20 MB")
+	assert.Less(t, info.Size(), int64(35_000_000), "the image must stay under 40 MB")
 	content, err := os.ReadFile(binary)
 	require.NoError(t, err)
 	sum := sha256.Sum256(content)
@@ -85,4 +87,43 @@ func TestAReleaseWantsAVersion(t *testing.T) {
 		require.Error(t, err, version)
 		assert.Contains(t, string(out), "VERSION must be like 1.2.3", version)
 	}
+}
+
+func TestEverythingOfAWorkflowIsPinned(t *testing.T) {
+	workflows, err := filepath.Glob("../.github/workflows/*.yml")
+	require.NoError(t, err)
+	require.NotEmpty(t, workflows)
+	pinned := regexp.MustCompile(`^([\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+|\./\.github/workflows/\w+\.yml)$`)
+	goVersion := regexp.MustCompile(`golang:([\d.]+)@sha256:[0-9a-f]{64} `).FindStringSubmatch(read(t, "../Dockerfile"))
+	require.NotNil(t, goVersion, "the base image is pinned by digest")
+	assert.Contains(t, read(t, "emulator.Dockerfile"), strings.TrimSpace(goVersion[0]), "one base image")
+	for _, file := range workflows {
+		content := read(t, file)
+		for _, uses := range regexp.MustCompile(`uses: (.*)`).FindAllStringSubmatch(content, -1) {
+			assert.Regexp(t, pinned, uses[1], file)
+		}
+		assert.NotContains(t, content, "@latest", file)
+		assert.NotContains(t, content, "-latest", file)
+		for _, version := range regexp.MustCompile(`go-version: (.*)`).FindAllStringSubmatch(content, -1) {
+			assert.Equal(t, goVersion[1], version[1], "%s: the version of the base image", file)
+		}
+	}
+}
+
+// The last job of a release runs the block of the README that users paste.
+func TestTheReadmeVerifiesWhatAReleaseHolds(t *testing.T) {
+	_, rest, found := strings.Cut(read(t, "../README.md"), "<!-- verify -->")
+	if !found {
+		t.Skip("the README has no block to verify a download with")
+	}
+	_, block, _ := strings.Cut(rest, "```sh\n")
+	block, _, _ = strings.Cut(block, "```")
+	assert.Regexp(t, `(?m)^VERSION=\d+\.\d+\.\d+$`, block)
+	for _, part := range []string{
+		"SHA256SUMS.sigstore.json", "cosign verify-blob", "cosign verify ", "gh attestation verify",
+		"/.github/workflows/release.yml@refs/tags/v$VERSION", "ghcr.io/sethealth/tokenvend:$VERSION", "tokenvend_${VERSION}_linux_amd64",
+	} {
+		assert.Contains(t, block, part)
+	}
+	run(t, "bash", "-n", "-c", block)
 }

@@ -4,19 +4,23 @@ import { keepSignedIn, TokenError, type State, type TokenSource } from '../clien
 const sethealth = { auth: { setAccessToken: (token: string): Promise<void> => Promise.resolve(void token) } };
 
 const source: TokenSource = keepSignedIn({
-  url: new URL('https://token.example.com/token'),
+  url: new URL('https://tokens.example.com/token'),
   onToken: (token) => sethealth.auth.setAccessToken(token),
 });
 keepSignedIn({
   url: '/token',
   user: 'alice',
   credentials: 'same-origin',
-  headers: async () => ({ Authorization: 'Bearer x' }),
+  headers: async ({ refused }) => ({ Authorization: refused ? 'Bearer y' : 'Bearer x' }),
   onToken: (token, { expiresIn, fromTab }) => [token.length, expiresIn?.toFixed(), fromTab === true],
   onSignedOut: (error) => error.code.length,
   onError: ({ code, status, requestId, retryAfter }) => [code, status, requestId, retryAfter],
   signal: new AbortController().signal,
 });
+// What is not known yet may be undefined, though exactOptionalPropertyTypes is on.
+const me = undefined as { id: string } | undefined;
+keepSignedIn({ url: '/token', onToken() {}, user: me?.id, onSignedOut: undefined, headers: undefined, signal: undefined });
+keepSignedIn({ url: '/token', onToken() {}, headers: () => null });
 // @ts-expect-error onToken is required
 keepSignedIn({ url: '/token' });
 // @ts-expect-error there is no such option

@@ -9,7 +9,11 @@ const settle = async () => {
 
 export const answer = (body, init) => new Response(JSON.stringify(body), init);
 export const problem = (status, code, headers = {}) =>
-  answer({ status, code, request_id: `req-${code}`, detail: 'a sentence' }, { status, headers });
+  answer({ status, code, request_id: `req-${code}`, detail: 'a sentence' }, {
+    status, headers: { 'Content-Type': 'application/problem+json', ...headers },
+  });
+export const idOf = (token) => Buffer.from(`${token}--------`).toString('hex').slice(0, 16);
+export const issue = (token, more) => answer({ token, token_id: idOf(token), expires_in: 3600, ...more });
 
 class Channels {
   open = new Set();
@@ -77,7 +81,8 @@ export class World {
   timers = new Map();
   requests = [];
   life = 3600;
-  serve = async () => answer({ token: `token-${this.requests.length}`, expires_in: this.life });
+  user = 'alice'; // whose session the cookie is
+  serve = async () => issue(`token-${this.requests.length}`, { expires_in: this.life, user_hash: `hash of ${this.user}` });
   window = new EventTarget();
   document = Object.assign(new EventTarget(), { baseURI: 'https://app.example.com/page' });
   channels = new Channels();
@@ -156,13 +161,28 @@ export class World {
     (type === 'visibilitychange' ? this.document : this.window).dispatchEvent(new Event(type));
     await this.pass(0.06); // the time other tabs have to answer
   }
+
+  // The page goes into the back-forward cache, and comes back.
+  hide() {
+    this.window.dispatchEvent(Object.assign(new Event('pagehide'), { persisted: true }));
+  }
+
+  async show() {
+    this.window.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
+    await this.pass(0.1);
+  }
+
+  // What the requests reported as refused by Sethealth.
+  get reports() {
+    return this.requests.map(({ body }) => body && JSON.parse(body).rejected);
+  }
 }
 
 // One page's source, with all it was told.
 export function open(keepSignedIn, options = {}) {
   const page = { tokens: [], infos: [], errors: [], signedOut: [] };
   page.source = keepSignedIn({
-    url: 'https://token.example.com/token',
+    url: 'https://tokens.example.com/token',
     onToken: (token, info) => {
       page.tokens.push(token);
       page.infos.push(info);

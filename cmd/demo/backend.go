@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
 )
@@ -108,19 +107,13 @@ func (b *backend) config(w http.ResponseWriter, _ *http.Request) {
 func (b *backend) fault(w http.ResponseWriter, r *http.Request) {
 	var body struct{ Mode string }
 	_ = json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&body)
-	faults, ok := map[string]emulator.Faults{
-		"ok":   {},
-		"slow": {Delay: 2 * time.Second},
-		"down": {Status: http.StatusServiceUnavailable},
-	}[body.Mode]
-	if !ok {
-		http.Error(w, `send {"mode":"ok"}, "slow" or "down"`, http.StatusBadRequest)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.emulator.SetNamed(body.Mode, 0); err != nil {
+		http.Error(w, `send {"mode":"ok"}, "slow", "down", "refuse", "invalid" or "revoke"`, http.StatusBadRequest)
 		return
 	}
-	b.mu.Lock()
-	b.emulator.Set(faults)
 	b.mode = body.Mode
-	b.mu.Unlock()
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sethealth/tokenvend/internal/app"
-	"github.com/sethealth/tokenvend/internal/netaddr"
+	"github.com/sethealth/tokenvend/internal/setting"
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
 	"github.com/sethealth/tokenvend/internal/telemetry"
@@ -40,7 +40,7 @@ func listen(page, token string) (*demo, error) {
 		into *net.Listener
 	}{{"127.0.0.1:0", &d.sethealth}, {page, &d.page}, {token, &d.token}} {
 		host, _, err := net.SplitHostPort(l.at)
-		if err == nil && !netaddr.IsLoopback(host) {
+		if err == nil && !setting.IsLoopback(host) {
 			return nil, errors.New("the demo listens on loopback alone: it signs in whoever asks")
 		}
 		if *l.into, err = net.Listen("tcp", l.at); err != nil {
@@ -79,15 +79,15 @@ func (d *demo) run(ctx context.Context, logTo io.Writer) error {
 	stopPage := serve(d.page, newBackend(d.emulator, origin(d.token)))
 	defer stopPage()
 
-	config, problems := d.config()
-	if len(problems) > 0 {
-		return problems
+	config, err := d.config()
+	if err != nil {
+		return err
 	}
 	return app.Run(ctx, config, app.Listeners{Public: d.token}, telemetry.ReadBuild("", ""), logTo)
 }
 
 // config sets the environment as an operator would, and nothing else of it counts.
-func (d *demo) config() (*app.Config, app.ConfigError) {
+func (d *demo) config() (*app.Config, error) {
 	for _, v := range app.Variables() {
 		_ = os.Unsetenv(v.Name)
 		_ = os.Unsetenv(v.Name + "_FILE")

@@ -19,7 +19,7 @@ func TestItSaysFirstWhatItIsNotThenServes(t *testing.T) {
 	out, in := io.Pipe()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		assert.NoError(t, run(ctx, []string{"-addr", "127.0.0.1:0", "-control", "127.0.0.1:0"}, in, io.Discard))
+		assert.NoError(t, run(ctx, []string{"-addr", "127.0.0.1:0", "-control", "127.0.0.1:0", "-strict"}, in, io.Discard))
 		in.Close()
 	})
 	var said strings.Builder
@@ -43,7 +43,7 @@ func TestItSaysFirstWhatItIsNotThenServes(t *testing.T) {
 	state, err := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	require.NoError(t, err)
-	assert.Contains(t, string(state), `"minted": 1`)
+	assert.Contains(t, string(state), `"issued": 1`)
 	http.DefaultClient.CloseIdleConnections()
 
 	cancel()

@@ -225,7 +225,7 @@ func TestTheBrowserModuleIsServedOnceAndThenKnown(t *testing.T) {
 	f := newFixture(t)
 	resp := f.ask("GET", "/client.js", "")
 	body, _ := io.ReadAll(resp.Body)
-	assert.Equal(t, string(client.Module().Content), string(body))
+	assert.Equal(t, client.Module().Content, string(body))
 	assert.Equal(t, "public, max-age=300, stale-while-revalidate=86400", resp.Header.Get("Cache-Control"))
 	assert.Equal(t, "text/javascript; charset=utf-8", resp.Header.Get("Content-Type"))
 	assert.Equal(t, listed, resp.Header.Get("Access-Control-Allow-Origin"))
@@ -245,7 +245,7 @@ func TestTheBrowserModuleIsServedOnceAndThenKnown(t *testing.T) {
 			require.NoError(t, err)
 			body, err := io.ReadAll(unpacked)
 			require.NoError(t, err)
-			assert.Equal(t, string(client.Module().Content), string(body))
+			assert.Equal(t, client.Module().Content, string(body))
 			assert.NotEqual(t, etag, resp.Header.Get("ETag"))
 		}
 	}

@@ -26,7 +26,7 @@ func file(f client.File) handler {
 			return nil
 		}
 		h.Set("Content-Type", f.ContentType)
-		x.answer(http.StatusOK, content)
+		x.answer(http.StatusOK, []byte(content))
 		return nil
 	}
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -283,9 +283,9 @@ func driveSayings(e *evidence, s *harness.Service, sessions [][]string, counterp
 }
 
 func driveFaults(e *evidence, s *harness.Service, sessions [][]string, upstream *harness.Sethealth) {
-	for _, fault := range emulator.AllFaults() {
+	for _, fault := range faults.All() {
 		upstream.Set(fault.Faults)
 		e.answer(fault.Name, s.Do("POST", "/token", "", sessions[0]...))
-		upstream.Set(emulator.Faults{})
+		upstream.Set(faults.Faults{})
 	}
 }

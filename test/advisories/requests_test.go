@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -106,23 +106,23 @@ func aPageCanReadEveryError(t *testing.T) {
 	yes := []string{"Cookie", "says=200"}
 	for _, row := range []struct {
 		code, method, path, body string
-		faults                   emulator.Faults
+		faults                   faults.Faults
 		headers                  []string
 	}{
-		{"invalid_request", "POST", "/token", "[]", emulator.Faults{}, yes},
-		{"unauthenticated", "POST", "/token", "", emulator.Faults{}, nil},
-		{"unauthenticated", "POST", "/token", "", emulator.Faults{}, []string{"Cookie", "says=401"}},
-		{"forbidden", "POST", "/token", "", emulator.Faults{}, []string{"Cookie", "says=403"}},
-		{"session_check_unavailable", "POST", "/token", "", emulator.Faults{}, []string{"Cookie", "says=500"}},
-		{"not_found", "POST", "/nothing", "", emulator.Faults{}, nil},
-		{"method_not_allowed", "DELETE", "/token", "", emulator.Faults{}, nil},
-		{"request_too_large", "POST", "/token", strings.Repeat(" ", 5<<10), emulator.Faults{}, yes},
-		{"unsupported_media_type", "POST", "/token", "{}", emulator.Faults{}, append([]string{"Content-Type", "text/plain"}, yes...)},
-		{"upstream_rejected", "POST", "/token", "", emulator.Faults{Status: 403}, yes},
-		{"upstream_invalid", "POST", "/token", "", emulator.Faults{Malformed: emulator.HTML}, yes},
-		{"upstream_unavailable", "POST", "/token", "", emulator.Faults{Status: 503}, yes},
-		{"upstream_timeout", "POST", "/token", "", emulator.Faults{Hang: true}, yes},
-		{"rate_limited", "POST", "/token", "", emulator.Faults{}, yes},
+		{"invalid_request", "POST", "/token", "[]", faults.Faults{}, yes},
+		{"unauthenticated", "POST", "/token", "", faults.Faults{}, nil},
+		{"unauthenticated", "POST", "/token", "", faults.Faults{}, []string{"Cookie", "says=401"}},
+		{"forbidden", "POST", "/token", "", faults.Faults{}, []string{"Cookie", "says=403"}},
+		{"session_check_unavailable", "POST", "/token", "", faults.Faults{}, []string{"Cookie", "says=500"}},
+		{"not_found", "POST", "/nothing", "", faults.Faults{}, nil},
+		{"method_not_allowed", "DELETE", "/token", "", faults.Faults{}, nil},
+		{"request_too_large", "POST", "/token", strings.Repeat(" ", 5<<10), faults.Faults{}, yes},
+		{"unsupported_media_type", "POST", "/token", "{}", faults.Faults{}, append([]string{"Content-Type", "text/plain"}, yes...)},
+		{"upstream_rejected", "POST", "/token", "", faults.Faults{Status: 403}, yes},
+		{"upstream_invalid", "POST", "/token", "", faults.Faults{Malformed: faults.HTML}, yes},
+		{"upstream_unavailable", "POST", "/token", "", faults.Faults{Status: 503}, yes},
+		{"upstream_timeout", "POST", "/token", "", faults.Faults{Hang: true}, yes},
+		{"rate_limited", "POST", "/token", "", faults.Faults{}, yes},
 	} {
 		upstream.Set(row.faults)
 		answer := s.Do(row.method, row.path, row.body, append([]string{"Origin", harness.Origin}, row.headers...)...)
@@ -202,7 +202,7 @@ func thereIsNoRedirect(t *testing.T) {
 
 func aLeaderThatLeavesFailsNobody(t *testing.T) {
 	upstream, s := start(t, harness.Env{"RATE_LIMIT": "off"})
-	upstream.Set(emulator.Faults{Delay: 1500 * time.Millisecond})
+	upstream.Set(faults.Faults{Delay: 1500 * time.Millisecond})
 	session := harness.Session(t, "alice")
 	impatient := &http.Client{Timeout: 300 * time.Millisecond}
 	left := make(chan error, 1)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/sethealth/tokenvend/internal/app"
 	"github.com/sethealth/tokenvend/internal/secret"
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -22,7 +22,7 @@ func noRedirectCarriesTheSecret(t *testing.T) {
 	target := newCounting(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"token":"stolen"}`) })
 	upstream, s := start(t)
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		upstream.Set(emulator.Faults{Status: status, Redirect: target.URL + "/token"})
+		upstream.Set(faults.Faults{Status: status, Redirect: target.URL + "/token"})
 		answer := s.Ask(harness.Session(t, "alice"))
 		assert.Equal(t, "upstream_invalid", answer.Code(), "%d", status)
 		assert.Empty(t, answer.Header.Get("Location"))
@@ -89,7 +89,7 @@ func aRotatedSecretVolumeIsTakenUp(t *testing.T) {
 func theServiceAccountIsNotPrinted(t *testing.T) {
 	upstream, s := start(t, harness.Env{"LOG_LEVEL": "debug"})
 	for _, status := range []int{0, 401, 403, 500} {
-		upstream.Set(emulator.Faults{Status: status})
+		upstream.Set(faults.Faults{Status: status})
 		s.Ask(harness.Session(t, "alice"))
 		s.Ask(harness.Session(t, "bob"))
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/app"
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -181,7 +181,7 @@ func TestCheckTellsEachDependencyAndFailsIfOneIsNotWell(t *testing.T) {
 	assert.NotContains(t, r.Stdout, "forward: ok")
 
 	status.Store(500)
-	upstream.Set(emulator.Faults{Status: 503})
+	upstream.Set(faults.Faults{Status: 503})
 	r = harness.Run(t, env, "check")
 	assert.Equal(t, 1, r.Code)
 	assert.Len(t, harness.Lines(r.Stdout), 4)

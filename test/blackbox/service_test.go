@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -95,14 +95,14 @@ func TestThousandsOfMixedRequestsCostOneCallAUser(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	assert.Equal(t, users, upstream.State().Minted)
+	assert.Equal(t, users, upstream.State().Issued)
 	assert.Equal(t, users, upstream.Calls())
 }
 
 func TestADrainFinishesWhatIsInFlightAndTellsTheBalancerFirst(t *testing.T) {
 	upstream := harness.NewSethealth(t)
 	s := harness.Start(t, upstream.Env().With(harness.Env{"SHUTDOWN_DELAY": "600ms", "SHUTDOWN_TIMEOUT": "10s"}))
-	upstream.Set(emulator.Faults{Delay: 1500 * time.Millisecond})
+	upstream.Set(faults.Faults{Delay: 1500 * time.Millisecond})
 	slow := make(chan harness.Answer, 1)
 	session := harness.Session(t, "alice")
 	go func() {
@@ -124,7 +124,7 @@ func TestADrainFinishesWhatIsInFlightAndTellsTheBalancerFirst(t *testing.T) {
 func TestWhatIsStillInFlightAfterTheTimeoutIsCutOffAndToldOf(t *testing.T) {
 	upstream := harness.NewSethealth(t)
 	s := harness.Start(t, upstream.Env().With(harness.Env{"SHUTDOWN_TIMEOUT": "300ms"}))
-	upstream.Set(emulator.Faults{Hang: true})
+	upstream.Set(faults.Faults{Hang: true})
 	session := harness.Session(t, "alice")
 	go func() { _, _ = s.Try("POST", "/token", "", "Authorization", "Bearer "+session) }()
 	harness.Eventually(t, 5*time.Second, "the request is under way", func() bool { return upstream.Calls() == 1 })

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -38,10 +38,10 @@ func TestEveryErrorIsReadableByThePage(t *testing.T) {
 	p := w.app()
 	token := w.tokens + "/token"
 	viewer := func(user string) string { return session(t, user, map[string]any{"role": "viewer"}) }
-	with := func(f emulator.Faults) func() answer {
+	with := func(f faults.Faults) func() answer {
 		return func() answer {
 			w.sethealth.Set(f)
-			defer w.sethealth.Set(emulator.Faults{})
+			defer w.sethealth.Set(faults.Faults{})
 			return p.ask(token, bearer(viewer("user of "+literal(f))))
 		}
 	}
@@ -58,18 +58,18 @@ func TestEveryErrorIsReadableByThePage(t *testing.T) {
 		"forbidden":                 func() answer { return p.ask(token, bearer(harness.Session(t, "guest"))) },
 		"not_found":                 func() answer { return p.ask(w.tokens+"/nothing", "") },
 		"method_not_allowed":        func() answer { return p.ask(token, `{method: 'GET'}`) },
-		"upstream_rejected":         with(emulator.Faults{Status: 403}),
-		"upstream_invalid":          with(emulator.Faults{Malformed: emulator.HTML}),
-		"upstream_unavailable":      with(emulator.Faults{Status: 503}),
-		"upstream_timeout":          with(emulator.Faults{Hang: true}),
+		"upstream_rejected":         with(faults.Faults{Status: 403}),
+		"upstream_invalid":          with(faults.Faults{Malformed: faults.HTML}),
+		"upstream_unavailable":      with(faults.Faults{Status: 503}),
+		"upstream_timeout":          with(faults.Faults{Hang: true}),
 		"session_check_unavailable": func() answer { return p.ask(token, `{credentials: 'include'}`) },
 		"rate_limited": func() answer {
 			assert.Equal(t, 200, p.ask(token, bearer(viewer("eager"))).Status)
 			return p.ask(token, bearer(viewer("eager")))
 		},
 		"overloaded": func() answer {
-			w.sethealth.Set(emulator.Faults{Hang: true})
-			defer w.sethealth.Set(emulator.Faults{})
+			w.sethealth.Set(faults.Faults{Hang: true})
+			defer w.sethealth.Set(faults.Faults{})
 			before := w.sethealth.Calls()
 			var held sync.WaitGroup
 			defer held.Wait()

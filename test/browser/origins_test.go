@@ -69,7 +69,7 @@ func TestThePreflightIsSeenOnceAndThenRemembered(t *testing.T) {
 			}
 			w.service.Audit(3)
 			assert.Len(t, w.asked("OPTIONS"), row.preflights)
-			assert.Equal(t, 1, w.sethealth.State().Minted)
+			assert.Equal(t, 1, w.sethealth.State().Issued)
 		})
 	}
 	t.Run("none is needed for a cookie and no body", func(t *testing.T) {

@@ -128,12 +128,17 @@ func (w *world) open(url string) tab {
 
 func openIn(t testing.TB, profile context.Context, url string) tab {
 	t.Helper()
+	p := tab{t, newTab(t, profile)}
+	p.do(chromedp.Navigate(url))
+	return p
+}
+
+func newTab(t testing.TB, profile context.Context) context.Context {
+	t.Helper()
 	ctx, cancel := chromedp.NewContext(profile, chromedp.WithNewWindow(true))
 	t.Cleanup(cancel)
 	require.NoError(t, chromedp.Do(ctx))
-	p := tab{t, ctx}
-	p.do(chromedp.Navigate(url))
-	return p
+	return ctx
 }
 
 // app opens the blank page of the listed origin.

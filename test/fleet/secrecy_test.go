@@ -20,7 +20,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/redisx/redistest"
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth"
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -29,7 +29,7 @@ func TestADumpOfTheDatabaseHoldsNothingReadable(t *testing.T) {
 	server := redistest.Start(t, "--rdbcompression", "no", "--slowlog-log-slower-than", "0", "--slowlog-max-len", "10000")
 	f := newFleet(t, server, 2)
 	// In the middle of the mints too, when locks lie there.
-	f.sethealth.Set(emulator.Faults{Delay: 1500 * time.Millisecond})
+	f.sethealth.Set(faults.Faults{Delay: 1500 * time.Millisecond})
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	never := f.secrets()

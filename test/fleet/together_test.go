@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/redisx/redistest"
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -165,7 +165,7 @@ func TestTheRateLimitIsTheFleetsAndEachReplicasOwnWithoutRedis(t *testing.T) {
 func TestAReplicaKilledInTheMiddleOfAMintIsReplacedWithinSeconds(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, redistest.Start(t), 3)
-	f.sethealth.Set(emulator.Faults{Hang: true, Times: 1})
+	f.sethealth.Set(faults.Faults{Hang: true, Times: 1})
 	session := harness.Session(t, "alice")
 	var all sync.WaitGroup
 	all.Go(func() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 )
 
 // What the tests' service account and sessions are made with.
@@ -31,11 +32,14 @@ type Sethealth struct {
 // NewSethealth starts an emulator that ends with the test.
 func NewSethealth(t testing.TB) *Sethealth {
 	t.Helper()
-	e := emulator.New(emulator.Options{Key: secret.New(Key), Secret: secret.New(Secret)})
+	e := emulator.New(emulator.Options{Key: secret.New(Key), Secret: secret.New(Secret), Strict: true})
 	server := httptest.NewServer(e)
 	t.Cleanup(server.Close)
 	return &Sethealth{Emulator: e, URL: server.URL}
 }
+
+// Set puts faults in force, in place of those before.
+func (s *Sethealth) Set(f faults.Faults) { faults.Set(s.Emulator, f) }
 
 // Env is the least environment of a service with HS256 sessions in front of this Sethealth.
 func (s *Sethealth) Env() Env {

@@ -22,6 +22,8 @@ import (
 
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+
+	"github.com/sethealth/tokenvend/test/faults"
 )
 
 // Upstream is a Sethealth whose network can fail too. It stands on an address of its own, so that no
@@ -47,7 +49,7 @@ type Upstream struct {
 func NewUpstream(t testing.TB, withTLS bool) *Upstream {
 	t.Helper()
 	u := &Upstream{t: t, served: make(chan net.Conn), over: make(chan struct{}), Sethealth: &Sethealth{
-		Emulator: emulator.New(emulator.Options{Key: secret.New(Key), Secret: secret.New(Secret)}),
+		Emulator: emulator.New(emulator.Options{Key: secret.New(Key), Secret: secret.New(Secret), Strict: true}),
 	}}
 	u.address = "127.0.0.42:0"
 	u.URL = "http://"
@@ -191,7 +193,7 @@ func (u *Upstream) presentOf(by signer, life time.Duration, host string) {
 	require.NoError(u.t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(life),
-		DNSNames: []string{emulator.Echo + ".example"}, IPAddresses: []net.IP{net.ParseIP(host)},
+		DNSNames: []string{faults.Echo + ".example"}, IPAddresses: []net.IP{net.ParseIP(host)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, by.cert, key.Public(), by.key)
 	require.NoError(u.t, err)
@@ -211,7 +213,7 @@ func (u *Upstream) present(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 
 // Mend ends every fault, of the emulator and of its network.
 func (u *Upstream) Mend() {
-	u.Set(emulator.Faults{})
+	u.Set(faults.Faults{})
 	u.Strike(nil)
 	if u.roots != "" {
 		u.Present(24*time.Hour, "127.0.0.42")

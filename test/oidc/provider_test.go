@@ -4,13 +4,10 @@ package oidc_test
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"strings"
 	"sync"
@@ -28,7 +25,6 @@ import (
 
 const (
 	audience     = harness.Audience
-	redirectURI  = "https://app.example.com/callback"
 	clientSecret = "canary-client: secret/+%" // must survive its form-encoding inside Basic
 )
 
@@ -49,7 +45,7 @@ var clients = map[string]*client{
 }
 
 func (c *client) GetID() string                       { return c.id }
-func (c *client) RedirectURIs() []string              { return []string{redirectURI} }
+func (c *client) RedirectURIs() []string              { return []string{harness.RedirectURI} }
 func (c *client) ApplicationType() op.ApplicationType { return op.ApplicationTypeUserAgent }
 func (c *client) ResponseTypes() []oidc.ResponseType {
 	return []oidc.ResponseType{oidc.ResponseTypeCode}
@@ -102,8 +98,8 @@ func newProvider(t testing.TB) *provider {
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	mux.Handle("/", standard)
-	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
-		p.storage.signIn(r.FormValue("id"), r.PostFormValue("user"))
+	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
+		p.storage.signIn(r.FormValue("id"))
 		http.Redirect(w, r, op.AuthCallbackURL(standard)(op.ContextWithIssuer(r.Context(), p.URL), r.FormValue("id")), http.StatusFound)
 	})
 	p.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -144,36 +140,9 @@ type tokens struct {
 	Refresh string `json:"refresh_token"`
 }
 
-// signIn is the authorization code flow with PKCE (RFC 7636), as a browser and a page do it.
 func (p *provider) signIn(clientID, user string) tokens {
 	p.t.Helper()
-	jar, err := cookiejar.New(nil)
-	require.NoError(p.t, err)
-	browser := &http.Client{Jar: jar, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	follow := func(resp *http.Response, err error) *url.URL {
-		require.NoError(p.t, err)
-		defer resp.Body.Close()
-		body, _ := io.ReadAll(resp.Body)
-		require.Equal(p.t, http.StatusFound, resp.StatusCode, string(body))
-		next, err := resp.Location()
-		require.NoError(p.t, err)
-		return next
-	}
-	verifier, state := rand.Text()+rand.Text(), rand.Text()
-	challenge := sha256.Sum256([]byte(verifier))
-	login := follow(browser.Get(p.URL + "/authorize?" + url.Values{
-		"client_id": {clientID}, "redirect_uri": {redirectURI}, "response_type": {"code"}, "scope": {"openid offline_access images"},
-		"state": {state}, "nonce": {rand.Text()}, "code_challenge_method": {"S256"}, "code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])},
-	}.Encode()))
-	require.Equal(p.t, "/login", login.Path)
-	back := follow(browser.PostForm(login.String(), url.Values{"user": {user}}))
-	page := follow(browser.Get(back.String()))
-	require.Equal(p.t, redirectURI, page.Scheme+"://"+page.Host+page.Path)
-	require.Equal(p.t, state, page.Query().Get("state"))
-	return p.token(url.Values{
-		"grant_type": {"authorization_code"}, "client_id": {clientID}, "redirect_uri": {redirectURI},
-		"code": {page.Query().Get("code")}, "code_verifier": {verifier},
-	})
+	return p.token(harness.SignIn(p.t, p.URL+"/authorize", clientID, "openid offline_access images", user))
 }
 
 func (p *provider) token(form url.Values) (got tokens) {

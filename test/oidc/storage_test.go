@@ -121,11 +121,11 @@ func (s *storage) CreateAuthRequest(_ context.Context, r *oidc.AuthRequest, _ st
 	return l, nil
 }
 
-// signIn ends the user's part of a login.
-func (s *storage) signIn(id, user string) {
+// signIn ends the user's part of a login, which needs no more than the hint.
+func (s *storage) signIn(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.logins[id].user, s.logins[id].at = user, time.Now()
+	s.logins[id].user, s.logins[id].at = s.logins[id].LoginHint, time.Now()
 }
 
 func (s *storage) AuthRequestByID(_ context.Context, id string) (op.AuthRequest, error) {

@@ -42,7 +42,7 @@ func faultTable() string {
 	}
 	var kinds []kind
 	names := map[kind][]string{}
-	for _, f := range faults() {
+	for _, f := range allFaults() {
 		k := kind{f.code, f.retried}
 		if names[k] == nil {
 			kinds = append(kinds, k)

@@ -5,7 +5,7 @@ import (
 	"net"
 	"time"
 
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -23,9 +23,9 @@ type fault struct {
 	url string
 }
 
-// faults is the whole table. What the emulator plays comes with its own code; the network's faults follow.
-func faults() (all []fault) {
-	for _, f := range emulator.AllFaults() {
+// allFaults is the whole table. What the emulator plays comes with its own code; the network's faults follow.
+func allFaults() (all []fault) {
+	for _, f := range faults.All() {
 		all = append(all, fault{name: f.Name, code: f.Code, retried: f.Retried, begin: func(u *harness.Upstream) { u.Set(f.Faults) }})
 	}
 	strike := func(do func(net.Conn)) func(*harness.Upstream) {
@@ -36,11 +36,11 @@ func faults() (all []fault) {
 		fault{name: "connection closed at once", code: "upstream_unavailable", retried: true, begin: strike(func(net.Conn) {})},
 		fault{name: "not HTTP", code: "upstream_unavailable", retried: true, begin: strike(func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 4096))
-			_, _ = io.WriteString(c, emulator.Echo+" nonsense\r\n\r\n")
+			_, _ = io.WriteString(c, faults.Echo+" nonsense\r\n\r\n")
 		})},
 		fault{name: "101 and silence after it", code: "upstream_invalid", begin: strike(func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 4096))
-			_, _ = io.WriteString(c, "HTTP/1.1 101 "+emulator.Echo+"\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+			_, _ = io.WriteString(c, "HTTP/1.1 101 "+faults.Echo+"\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
 			_, _ = io.Copy(io.Discard, c)
 		})},
 		fault{name: "host name not found", code: "upstream_unavailable", retried: true, instant: true, url: "https://no-such-host.invalid"},
@@ -48,7 +48,7 @@ func faults() (all []fault) {
 			_, _ = io.Copy(io.Discard, c)
 		})},
 		fault{name: "TLS not spoken", code: "upstream_unavailable", retried: true, tls: true, begin: strike(func(c net.Conn) {
-			_, _ = io.WriteString(c, "HTTP/1.1 400 "+emulator.Echo+"\r\n\r\n")
+			_, _ = io.WriteString(c, "HTTP/1.1 400 "+faults.Echo+"\r\n\r\n")
 		})},
 		fault{name: "certificate expired", code: "upstream_unavailable", retried: true, tls: true, begin: func(u *harness.Upstream) {
 			u.Present(-time.Minute, "127.0.0.42")

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -55,7 +55,7 @@ func (h holder) untilLeft(left time.Duration) { time.Sleep(time.Until(h.ends.Add
 // the answers.
 func assertGivesNothingAway(t testing.TB, s *harness.Service, answers ...harness.Answer) {
 	t.Helper()
-	never := []string{emulator.Echo, harness.Key, harness.Secret, harness.SessionSecret}
+	never := []string{faults.Echo, harness.Key, harness.Secret, harness.SessionSecret}
 	texts := []string{s.Output()}
 	for _, a := range answers {
 		text := a.Body

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -40,7 +40,7 @@ func (f fault) env() harness.Env {
 // it is handed out, to one without any, to one whose token is refreshed behind the answer, and to fifty
 // at once. Then the fault ends.
 func TestEveryFaultInEverySituation(t *testing.T) {
-	for _, f := range faults() {
+	for _, f := range allFaults() {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			newRow(t, f).run()
@@ -73,7 +73,7 @@ func (r *row) run() {
 	var ageing, fading holder
 	if r.url == "" {
 		fading = hold(r, r.service, r.upstream, "fading")
-		r.upstream.Set(emulator.Faults{JWTLife: 25 * time.Minute}) // less than half: to be refreshed behind the answer
+		r.upstream.Set(faults.Faults{JWTLife: 25 * time.Minute}) // less than half: to be refreshed behind the answer
 		ageing = hold(r, r.service, r.upstream, "ageing")
 	}
 	r.begin(r.upstream)

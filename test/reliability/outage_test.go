@@ -11,17 +11,17 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
 // outages are the three kinds of being gone.
 var outages = map[string]func(*harness.Upstream){
-	"it answers 503":      func(u *harness.Upstream) { u.Set(emulator.Faults{Status: http.StatusServiceUnavailable}) },
-	"it never answers":    func(u *harness.Upstream) { u.Set(emulator.Faults{Hang: true}) },
+	"it answers 503":      func(u *harness.Upstream) { u.Set(faults.Faults{Status: http.StatusServiceUnavailable}) },
+	"it never answers":    func(u *harness.Upstream) { u.Set(faults.Faults{Hang: true}) },
 	"nobody listens":      (*harness.Upstream).Down,
-	"it refuses us":       func(u *harness.Upstream) { u.Set(emulator.Faults{Status: http.StatusUnauthorized}) },
-	"it answers nonsense": func(u *harness.Upstream) { u.Set(emulator.Faults{Malformed: emulator.HTML}) },
+	"it refuses us":       func(u *harness.Upstream) { u.Set(faults.Faults{Status: http.StatusUnauthorized}) },
+	"it answers nonsense": func(u *harness.Upstream) { u.Set(faults.Faults{Malformed: faults.HTML}) },
 }
 
 // TestAnOutageIsNotNoticedUntilTheTokenEnds: a token of twelve seconds, an outage from its second
@@ -121,13 +121,13 @@ func TestTheEndOfATokenIsNeverOverstated(t *testing.T) {
 	u := harness.NewUpstream(t, false)
 	s := harness.Start(t, u.Env().With(harness.Env{"TOKEN_TTL": "10s", "TOKEN_MIN_LIFE": "1s"}))
 	for name, row := range map[string]struct {
-		faults emulator.Faults
+		faults faults.Faults
 		most   time.Duration
 	}{
-		"an answer that took its time":      {emulator.Faults{Delay: 1200 * time.Millisecond}, 8 * time.Second},
-		"a token of a shorter life":         {emulator.Faults{JWTLife: 4 * time.Second}, 4 * time.Second},
-		"a token of a longer life":          {emulator.Faults{JWTLife: time.Hour}, 10 * time.Second},
-		"two attempts, one after the other": {emulator.Faults{Status: 503, RetryAfter: "2", Times: 1}, 10 * time.Second},
+		"an answer that took its time":      {faults.Faults{Delay: 1200 * time.Millisecond}, 8 * time.Second},
+		"a token of a shorter life":         {faults.Faults{JWTLife: 4 * time.Second}, 4 * time.Second},
+		"a token of a longer life":          {faults.Faults{JWTLife: time.Hour}, 10 * time.Second},
+		"two attempts, one after the other": {faults.Faults{Status: 503, RetryAfter: "2", Times: 1}, 10 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u.Set(row.faults)

@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/secret"
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -296,5 +296,5 @@ func TestTheSwapUnderLoadIsNoticedByNobody(t *testing.T) {
 	}
 	close(stop)
 	assert.LessOrEqual(t, len(<-done), 6, "at most what fell into the moment between the swap and the change at Sethealth")
-	assert.NotContains(t, strings.ToLower(s.Output()), emulator.Echo)
+	assert.NotContains(t, strings.ToLower(s.Output()), faults.Echo)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -52,7 +52,7 @@ func TestSoak(t *testing.T) {
 	assert.LessOrEqual(t, after.goroutines, before.goroutines+3, "goroutines")
 	assert.LessOrEqual(t, after.descriptors, before.descriptors+3, "descriptors")
 	assert.Zero(t, s.Metric("tokenvend_requests_in_flight"))
-	for _, never := range []string{emulator.Echo, harness.Key, harness.Secret, harness.SessionSecret} {
+	for _, never := range []string{faults.Echo, harness.Key, harness.Secret, harness.SessionSecret} {
 		assert.NotContains(t, s.Output(), never)
 	}
 }
@@ -83,8 +83,8 @@ func rest(s *harness.Service, u *harness.Upstream) (f fitness) {
 // run plays one fault after the other, with good times between, under load.
 func run(l *load, u *harness.Upstream, duration time.Duration) {
 	stop := l.start()
-	var once, retried []emulator.Fault // far more kinds are not retried, but the others are what hurts
-	for _, f := range emulator.AllFaults() {
+	var once, retried []faults.Fault // far more kinds are not retried, but the others are what hurts
+	for _, f := range faults.All() {
 		if f.Retried {
 			retried = append(retried, f)
 		} else {

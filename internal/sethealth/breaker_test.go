@@ -1,0 +1,164 @@
+package sethealth_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/sethealth"
+)
+
+const untilTrial = 2*time.Second + 1 // half-open strictly after 2 s
+
+// fail makes n failing attempts.
+func fail(t *testing.T, c *sethealth.Client, u *upstream, n int) {
+	t.Helper()
+	for end := u.count() + n; u.count() < end; {
+		_, err := c.Issue(t.Context(), anna, nothing)
+		require.Error(t, err)
+	}
+}
+
+type lines struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+func (l *lines) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.all.String(), text)
+}
+
+func TestTheBreakerOpensOnSustainedFailureAndClosesByItself(t *testing.T) {
+	var logged lines
+	reg := prometheus.NewRegistry()
+	bubble(t, func(f *fixture) {
+		noRetries(f)
+		f.Logger, f.Registerer = slog.New(slog.NewTextHandler(&logged, nil)), reg
+	}, func(t *testing.T, c *sethealth.Client, u *upstream) {
+		state := func() float64 { return metric(t, reg, "tokenvend_upstream_breaker_state") }
+		u.set(always(503))
+		fail(t, c, u, 19)
+		assert.Zero(t, state())
+		fail(t, c, u, 1)
+		assert.Equal(t, 2.0, state())
+
+		start := time.Now()
+		_, err := c.Issue(t.Context(), anna, nothing)
+		require.ErrorIs(t, err, sethealth.ErrUnavailable)
+		assert.Zero(t, time.Since(start), "at once")
+		assert.Equal(t, 20, u.count(), "nothing was sent")
+		assert.Contains(t, c.State(), "circuit breaker open")
+
+		time.Sleep(untilTrial)
+		assert.Equal(t, 1.0, state())
+		fail(t, c, u, 1)
+		assert.Equal(t, 2.0, state(), "a failed trial opens it again")
+
+		time.Sleep(untilTrial)
+		u.set(always(200))
+		_, err = c.Issue(t.Context(), anna, nothing)
+		require.NoError(t, err)
+		assert.Zero(t, state(), "one success closes it")
+		assert.Contains(t, c.State(), "ok, last answer")
+
+		synctest.Wait()
+		assert.Equal(t, 1.0, metric(t, reg, "tokenvend_upstream_breaker_open_total"))
+		assert.Equal(t, 1, logged.count("circuit breaker opened"))
+		assert.Equal(t, 1, logged.count("circuit breaker closed"))
+	})
+}
+
+func TestAServerThatIsUpDoesNotOpenTheBreaker(t *testing.T) {
+	for name, answer := range map[string]script{
+		"that refuses the request":         always(400),
+		"that refuses the service account": always(401),
+		"that wants fewer requests":        always(429),
+		"that redirects":                   always(302),
+		"that answers HTML":                body("<p>"),
+		"that answers too much":            body(strings.Repeat(" ", 65<<10)),
+		"that fails nineteen times in twenty": func(_ *http.Request, n int) (*http.Response, error) {
+			if n%20 == 0 {
+				return reply(200, `{"token":"t"}`), nil
+			}
+			return reply(500, ""), nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, noRetries, func(t *testing.T, c *sethealth.Client, u *upstream) {
+				u.set(answer)
+				for range 100 {
+					_, _ = c.Issue(t.Context(), anna, nothing)
+				}
+				assert.Equal(t, 100, u.count())
+			})
+		})
+	}
+}
+
+func TestWhatSaysNothingOfHealthNeitherOpensNorClosesNorBlocksTheBreaker(t *testing.T) {
+	for name, answer := range map[string]script{"429": always(429), "a caller that leaves": hang} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, noRetries, func(t *testing.T, c *sethealth.Client, u *upstream) {
+				neutral := func(n int) {
+					u.set(answer)
+					for range n {
+						ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+						_, err := c.Issue(ctx, anna, nothing)
+						require.Error(t, err)
+						cancel()
+					}
+					u.set(always(503))
+				}
+				neutral(100)
+				fail(t, c, u, 19)
+				neutral(1)
+				fail(t, c, u, 1)
+				require.Equal(t, 121, u.count(), "it did not end the row of failures")
+				_, err := c.Issue(t.Context(), anna, nothing)
+				require.Error(t, err)
+				require.Equal(t, 121, u.count(), "open")
+				time.Sleep(untilTrial)
+				neutral(20)
+				assert.Equal(t, 141, u.count(), "each was a trial, and the breaker stayed half-open")
+				u.set(always(200))
+				_, err = c.Issue(t.Context(), anna, nothing)
+				require.NoError(t, err)
+			})
+		})
+	}
+}
+
+func TestTrialsAreOneAtATime(t *testing.T) {
+	bubble(t, noRetries, func(t *testing.T, c *sethealth.Client, u *upstream) {
+		u.set(always(503))
+		fail(t, c, u, 20)
+		time.Sleep(untilTrial)
+		u.set(hang)
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				_, err := c.Issue(t.Context(), anna, nothing)
+				assert.Error(t, err)
+			})
+		}
+		wg.Wait()
+		assert.Equal(t, 21, u.count())
+	})
+}

@@ -1,0 +1,99 @@
+package sethealth_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/setting"
+)
+
+func TestConfigurationErrorsNameTheVariableAndNoValue(t *testing.T) {
+	url := func(u string) func(*sethealth.Config) { return func(c *sethealth.Config) { c.URL = u } }
+	for name, row := range map[string]struct {
+		change   func(*sethealth.Config)
+		variable string
+	}{
+		"no key":    {func(c *sethealth.Config) { c.Key = secret.Source{} }, "SETHEALTH_KEY"},
+		"no secret": {func(c *sethealth.Config) { c.Secret = secret.Source{} }, "SETHEALTH_SECRET"},
+		"the page's public key": {func(c *sethealth.Config) {
+			c.Key = secret.Static("SETHEALTH_KEY_FILE", secret.New("pub_canary"))
+		}, "SETHEALTH_KEY_FILE"},
+		"plain http to another host":     {url("http://api.canary.example"), "SETHEALTH_URL"},
+		"plain http to a lookalike":      {url("http://localhost.canary.example"), "SETHEALTH_URL"},
+		"plain http to 127.0.0.1.x":      {url("http://127.0.0.1.canary.example"), "SETHEALTH_URL"},
+		"plain http to any address":      {url("http://0.0.0.0:80"), "SETHEALTH_URL"},
+		"another scheme":                 {url("ftp://localhost/canary"), "SETHEALTH_URL"},
+		"no scheme":                      {url("canary.example"), "SETHEALTH_URL"},
+		"no host":                        {url("https:///canary"), "SETHEALTH_URL"},
+		"nothing":                        {url(""), "SETHEALTH_URL"},
+		"a password in the URL":          {url("https://user:canary@example.com"), "SETHEALTH_URL"},
+		"a query":                        {url("https://example.com/?canary"), "SETHEALTH_URL"},
+		"a question mark":                {url("https://canary.example.com/?"), "SETHEALTH_URL"},
+		"a fragment":                     {url("https://example.com/#canary"), "SETHEALTH_URL"},
+		"what cannot be a URL":           {url("https://canary\x7f"), "SETHEALTH_URL"},
+		"no time-out":                    {func(c *sethealth.Config) { c.Timeout = 0 }, "SETHEALTH_TIMEOUT"},
+		"a time-out of an hour":          {func(c *sethealth.Config) { c.Timeout = time.Hour }, "SETHEALTH_TIMEOUT"},
+		"a negative time-out":            {func(c *sethealth.Config) { c.AttemptTimeout = -1 }, "SETHEALTH_ATTEMPT_TIMEOUT"},
+		"a negative number of retries":   {func(c *sethealth.Config) { c.MaxRetries = -1 }, "SETHEALTH_MAX_RETRIES"},
+		"six retries":                    {func(c *sethealth.Config) { c.MaxRetries = 6 }, "SETHEALTH_MAX_RETRIES"},
+		"a lifetime below a second":      {func(c *sethealth.Config) { c.TTL = time.Millisecond }, "TOKEN_TTL"},
+		"a lifetime over a day":          {func(c *sethealth.Config) { c.TTL = 24*time.Hour + 1 }, "TOKEN_TTL"},
+		"another word for what to send":  {func(c *sethealth.Config) { c.UserID = "canary" }, "TOKEN_USER_ID"},
+		"nothing for what is to be sent": {func(c *sethealth.Config) { c.UserID = "" }, "TOKEN_USER_ID"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := defaults().Config
+			row.change(&c)
+			problems := setting.Each(c.Validate())
+			require.Len(t, problems, 1)
+			assert.Equal(t, row.variable, problems[0].Variable)
+			assert.NotContains(t, problems[0].Error(), "canary")
+		})
+	}
+	assert.Len(t, setting.Each(new(sethealth.Config).Validate()), 6, "all at once")
+}
+
+func TestWhatMayBeConfigured(t *testing.T) {
+	for _, change := range []func(*sethealth.Config){
+		func(c *sethealth.Config) { c.URL = "http://localhost:8090/v1/" },
+		func(c *sethealth.Config) { c.URL = "http://[::1]:8090" },
+		func(c *sethealth.Config) { c.URL = "https://api.set.health" },
+		func(c *sethealth.Config) { c.TTL = 0 },
+		func(c *sethealth.Config) { c.TTL = time.Second },
+		func(c *sethealth.Config) { c.TTL = 24 * time.Hour },
+		func(c *sethealth.Config) { c.UserID = "hashed" },
+		func(c *sethealth.Config) { c.UserID = "none" },
+		func(c *sethealth.Config) { c.MaxRetries = 0 },
+	} {
+		c := defaults().Config
+		change(&c)
+		assert.NoError(t, c.Validate())
+	}
+}
+
+func TestAKeyFileIsNotReplacedByAPublicKey(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	write(t, file, "key-1")
+	c := defaults().Config
+	var err error
+	c.Key, err = secret.FromFile("SETHEALTH_KEY_FILE", file)
+	require.NoError(t, err)
+	require.NoError(t, c.Validate())
+	write(t, file, "pub_canary")
+	_, err = c.Key.Reload(t.Context())
+	require.ErrorContains(t, err, "public key")
+	assert.NotContains(t, err.Error(), "canary")
+	assert.Equal(t, "key-1", c.Key.Get().Reveal())
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+}

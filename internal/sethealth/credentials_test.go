@@ -1,0 +1,153 @@
+package sethealth_test
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/sethealth"
+)
+
+// fromFiles are credentials in two files of a folder.
+func fromFiles(t *testing.T, f *fixture) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	write(t, filepath.Join(dir, "key"), "key-1")
+	write(t, filepath.Join(dir, "secret"), "secret-1")
+	var err error
+	f.Key, err = secret.FromFile("SETHEALTH_KEY_FILE", filepath.Join(dir, "key"))
+	require.NoError(t, err)
+	f.Secret, err = secret.FromFile("SETHEALTH_SECRET_FILE", filepath.Join(dir, "secret"))
+	require.NoError(t, err)
+	return dir
+}
+
+// accepts is an upstream that knows one secret.
+func accepts(password string) script {
+	return func(r *http.Request, _ int) (*http.Response, error) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		if !strings.Contains(string(body), `"secret":"`+password+`"`) {
+			return reply(401, ""), nil
+		}
+		return reply(200, `{"token":"t"}`), nil
+	}
+}
+
+// rotating is a client without retries whose credentials are in files. Files are read in real time.
+func rotating(t *testing.T, u *upstream, change func(*fixture)) (c *sethealth.Client, creds *sethealth.Credentials, dir string) {
+	f := defaults()
+	noRetries(f)
+	f.Transport = u
+	dir = fromFiles(t, f)
+	if change != nil {
+		change(f)
+	}
+	return f.client(t), f.credentials(), dir
+}
+
+func TestARefusedPairIsReadAgainAndTheNewOneTriedOnce(t *testing.T) {
+	u := &upstream{answer: accepts("secret-2")}
+	c, _, dir := rotating(t, u, nil)
+	_, err := c.Issue(t.Context(), anna, nothing)
+	require.ErrorIs(t, err, sethealth.ErrRejected)
+	assert.Equal(t, 1, u.count(), "nothing new, nothing tried")
+
+	write(t, filepath.Join(dir, "secret"), "secret-2\n")
+	_, err = c.Issue(t.Context(), anna, nothing)
+	require.NoError(t, err)
+	assert.Equal(t, 3, u.count())
+
+	u.set(accepts("secret-4"))
+	write(t, filepath.Join(dir, "secret"), "secret-3")
+	_, err = c.Issue(t.Context(), anna, nothing)
+	require.ErrorIs(t, err, sethealth.ErrRejected)
+	assert.Equal(t, 5, u.count(), "once, not for ever")
+}
+
+func TestTheNextRequestUsesARotatedPair(t *testing.T) {
+	u := &upstream{answer: accepts("secret-1")}
+	c, creds, dir := rotating(t, u, nil)
+	_, err := c.Issue(t.Context(), anna, nothing)
+	require.NoError(t, err)
+	write(t, filepath.Join(dir, "secret"), "secret-2")
+	require.NoError(t, creds.Reload(t.Context()))
+	u.set(accepts("secret-2"))
+	_, err = c.Issue(t.Context(), anna, nothing)
+	require.NoError(t, err)
+	assert.Equal(t, 2, u.count())
+}
+
+func TestAPairThatWasReadMeanwhileIsTriedToo(t *testing.T) {
+	u := &upstream{}
+	c, creds, dir := rotating(t, u, nil)
+	u.set(func(r *http.Request, n int) (*http.Response, error) {
+		if n == 1 { // the watcher reads the new file while the refusal is on its way
+			write(t, filepath.Join(dir, "secret"), "secret-2")
+			require.NoError(t, creds.Reload(r.Context()))
+			return reply(401, ""), nil
+		}
+		return accepts("secret-2")(r, n)
+	})
+	_, err := c.Issue(t.Context(), anna, nothing)
+	require.NoError(t, err)
+	assert.Equal(t, 2, u.count())
+}
+
+func TestAHalfThatCannotBeReadDoesNotHoldUpTheOther(t *testing.T) {
+	var logged bytes.Buffer
+	u := &upstream{answer: accepts("secret-2")}
+	c, creds, dir := rotating(t, u, func(f *fixture) { f.Logger = slog.New(slog.NewJSONHandler(&logged, nil)) })
+	require.NoError(t, os.Remove(filepath.Join(dir, "key")))
+	write(t, filepath.Join(dir, "secret"), "secret-2")
+	_, err := c.Issue(t.Context(), anna, nothing)
+	require.NoError(t, err)
+	assert.Contains(t, logged.String(), "SETHEALTH_KEY_FILE")
+	assert.NotContains(t, logged.String(), "secret-")
+	require.ErrorContains(t, creds.Reload(t.Context()), "SETHEALTH_KEY_FILE")
+}
+
+// A named pipe blocks its reader for as long as nobody writes, as a hung mount does.
+func TestAFileThatBlocksCostsTheTimeOfAnAttemptAtMost(t *testing.T) {
+	u := &upstream{answer: always(401)}
+	c, _, dir := rotating(t, u, func(f *fixture) { f.AttemptTimeout, f.Timeout = 50*time.Millisecond, time.Minute })
+	pipe := filepath.Join(dir, "secret")
+	require.NoError(t, os.Remove(pipe))
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	_, err := c.Issue(t.Context(), anna, nothing)
+	require.ErrorIs(t, err, sethealth.ErrRejected)
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // ends the reading that is still under way
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+}
+
+func TestCredentialsCanBeReloadedConcurrently(t *testing.T) {
+	f := defaults()
+	dir := fromFiles(t, f)
+	c := f.credentials()
+	before := c.Pseudonym(anna)
+	write(t, filepath.Join(dir, "secret"), "secret-2")
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			assert.NoError(t, c.Reload(t.Context()))
+			c.Pseudonym(anna)
+		})
+	}
+	wg.Wait()
+	assert.NotEqual(t, before, c.Pseudonym(anna))
+}

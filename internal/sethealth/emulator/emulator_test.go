@@ -1,0 +1,237 @@
+package emulator_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
+)
+
+const exact = `{"id":"k","secret":"s","user-id":"anna","expires-in":60000000000,"test-mode":true}`
+
+func newEmulator(strict bool) *emulator.Emulator {
+	return emulator.New(emulator.Options{Key: secret.New("k"), Secret: secret.New("s"), Strict: strict})
+}
+
+func call(h http.Handler, method, target, contentType, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r.Header.Set("Content-Type", contentType)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func ask(h http.Handler, body string) *httptest.ResponseRecorder {
+	return call(h, "POST", "/token", "application/json; charset=utf-8", body)
+}
+
+func token(t *testing.T, w *httptest.ResponseRecorder) string {
+	t.Helper()
+	require.Equal(t, 200, w.Code, w.Body)
+	var answer map[string]string
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &answer))
+	require.Len(t, answer, 1)
+	return answer["token"]
+}
+
+func TestItTakesWhatSethealthsClientsSendAndExactlyTokenvendsIfStrict(t *testing.T) {
+	replaced := func(old, new string) string { return strings.Replace(exact, old, new, 1) }
+	for name, row := range map[string]struct {
+		body            string
+		lenient, strict int
+	}{
+		"what tokenvend sends":                {exact, 200, 200},
+		"what tokenvend sends at the least":   {`{"id":"k","secret":"s","test-mode":false}`, 200, 200},
+		"the least of the Python client":      {`{"id": "k", "secret": "s"}`, 200, 400},
+		"the Go client":                       {`{"expires-in":0,"key":"k","secret":"s","test-mode":false,"user-id":""}`, 200, 400},
+		"the .NET client without options":     {`{"id":"k","secret":"s","user-id":"","expires-in":0,"test-mode":false}`, 200, 400},
+		"the .NET client's null":              {`{"id":"k","secret":"s","user-id":null,"expires-in":0,"test-mode":false}`, 200, 400},
+		"the .NET client with a microsecond":  {`{"id":"k","secret":"s","user-id":"anna","expires-in":1000,"test-mode":false}`, 200, 400},
+		"another member":                      {replaced("{", `{"x":1,`), 200, 400},
+		"another order":                       {`{"secret":"s","id":"k","test-mode":false}`, 200, 400},
+		"another case":                        {replaced(`"id"`, `"ID"`), 200, 400},
+		"a member twice":                      {replaced("{", `{"id":"k",`), 200, 400},
+		"something after it":                  {exact + "{}", 400, 400},
+		"a lifetime of a year":                {replaced("60000000000", "31536000000000000"), 200, 400},
+		"a negative lifetime":                 {replaced("60000000000", "-1"), 400, 400},
+		"a fraction":                          {replaced("60000000000", "0.5"), 400, 400},
+		"a lifetime in a string":              {replaced("60000000000", `"1m"`), 400, 400},
+		"a test mode in a string":             {replaced(":true", `:"true"`), 400, 400},
+		"an array":                            {`[]`, 400, 400},
+		"nothing":                             {``, 400, 400},
+		"more than anybody sends":             {exact + strings.Repeat(" ", 17<<10), 413, 413},
+		"an unknown id":                       {replaced(`"k"`, `"l"`), 401, 401},
+		"a wrong secret":                      {replaced(`"s"`, `"t"`), 401, 401},
+		"no secret":                           {`{"id":"k"}`, 401, 400},
+		"a secret that must not be sent back": {replaced(`"s"`, `"canary`), 400, 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for strict, status := range map[bool]int{false: row.lenient, true: row.strict} {
+				e := newEmulator(strict)
+				w := ask(e, row.body)
+				assert.Equal(t, status, w.Code, "strict %v: %s", strict, w.Body)
+				assert.Equal(t, 1, e.Calls())
+				assert.Equal(t, status == 200, e.State().Issued == 1)
+				assert.NotContains(t, w.Body.String(), "canary")
+			}
+		})
+	}
+}
+
+func TestThereIsOnlyPOSTToToken(t *testing.T) {
+	for _, row := range []struct {
+		method, target, contentType string
+		lenient, strict             int
+	}{
+		{"GET", "/token", "application/json", 405, 405},
+		{"POST", "/", "application/json", 404, 404},
+		{"POST", "/state", "application/json", 404, 404},
+		{"POST", "/token?x", "application/json; charset=utf-8", 200, 400},
+		{"POST", "/token", "application/json", 200, 415},
+		{"POST", "/token", "", 200, 415},
+	} {
+		for strict, status := range map[bool]int{false: row.lenient, true: row.strict} {
+			assert.Equal(t, status, call(newEmulator(strict), row.method, row.target, row.contentType, exact).Code, row)
+		}
+	}
+}
+
+func TestATokenStandsForItsUserUntilItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEmulator(true)
+		minute, hour := token(t, ask(e, exact)), token(t, ask(e, `{"id":"k","secret":"s","test-mode":false}`))
+		claims, ok := e.Verify(minute)
+		require.True(t, ok)
+		assert.Equal(t, emulator.Claims{User: "anna", Expires: claims.Expires, TestMode: true, Number: 1}, claims)
+		assert.True(t, time.Now().Add(time.Minute).Equal(claims.Expires))
+
+		time.Sleep(time.Minute)
+		_, ok = e.Verify(minute)
+		assert.False(t, ok)
+		_, ok = e.Verify(hour)
+		assert.True(t, ok, "without expires-in")
+		for _, other := range []string{"", "x", "!", hour[1:], minute + hour} {
+			_, ok = e.Verify(other)
+			assert.False(t, ok)
+		}
+		_, ok = newEmulator(true).Verify(hour)
+		assert.False(t, ok, "another emulator's")
+	})
+}
+
+func TestATokenCanBeAJWTWithItsOwnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEmulator(true)
+		e.SetJWTLife(30 * time.Second)
+		jwt := token(t, ask(e, exact))
+		assert.Equal(t, 2, strings.Count(jwt, "."))
+		claims, ok := e.Verify(jwt)
+		require.True(t, ok)
+		assert.True(t, time.Now().Add(30*time.Second).Equal(claims.Expires))
+		e.Reset()
+		assert.NotContains(t, token(t, ask(e, exact)), ".")
+	})
+}
+
+func TestFaultsLastAsOftenAsAskedAndCallsAreCounted(t *testing.T) {
+	e := newEmulator(true)
+	require.NoError(t, e.SetNamed("down", 2))
+	for range 2 {
+		assert.Equal(t, "down", e.State().Fault)
+		assert.Equal(t, 503, ask(e, exact).Code)
+	}
+	assert.Empty(t, e.State().Fault)
+	token(t, ask(e, exact))
+	assert.Equal(t, 3, e.Calls())
+	assert.Equal(t, 3, e.CallsFor("anna"))
+	assert.Equal(t, 1, e.State().Issued)
+	assert.Equal(t, emulator.Request{User: "anna", ExpiresIn: time.Minute, TestMode: true}, e.State().Last)
+
+	require.NoError(t, e.SetNamed("refuse", 0))
+	for range 5 {
+		assert.Equal(t, 401, ask(e, exact).Code)
+	}
+	require.NoError(t, e.SetNamed("invalid", 0))
+	assert.JSONEq(t, `{"token":null}`, ask(e, exact).Body.String())
+	e.Reset()
+	assert.Equal(t, emulator.State{Users: map[string]int{}}, e.State())
+}
+
+func TestSlowHoldsACallUpAndAnswersIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEmulator(true)
+		require.NoError(t, e.SetNamed("slow", 1))
+		start := time.Now()
+		token(t, ask(e, exact))
+		assert.Equal(t, 2*time.Second, time.Since(start))
+		token(t, ask(e, exact))
+		assert.Equal(t, 2*time.Second, time.Since(start))
+	})
+}
+
+// What the control endpoint says of a token, with the status that an API which takes the token would answer.
+func TestControlReportsWhatBecameOfATokenAndRevokesIt(t *testing.T) {
+	e := newEmulator(false)
+	c := e.Control()
+	says := func(path, token string) (int, string) {
+		w := call(c, "POST", path, "", `{"token":"`+token+`"}`)
+		var answer struct{ Status string }
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &answer))
+		return w.Code, answer.Status
+	}
+	expect := func(code int, status, path, token string) {
+		t.Helper()
+		gotCode, gotStatus := says(path, token)
+		assert.Equal(t, code, gotCode)
+		assert.Equal(t, status, gotStatus)
+	}
+	first, second := token(t, ask(e, exact)), token(t, ask(e, exact))
+	expired := token(t, ask(e, `{"id":"k","secret":"s","expires-in":1}`))
+	expect(200, "valid", "/verify", first)
+	expect(401, "expired", "/verify", expired)
+	expect(401, "unknown", "/verify", "x")
+
+	expect(401, "revoked", "/revoke", first)
+	expect(401, "revoked", "/verify", first)
+	expect(401, "unknown", "/revoke", "x")
+	expect(200, "valid", "/verify", second)
+
+	require.Equal(t, 200, call(c, "PUT", "/faults", "", `{"fault":"revoke"}`).Code)
+	expect(401, "revoked", "/verify", second)
+	expect(200, "valid", "/verify", token(t, ask(e, exact)))
+}
+
+func TestControlSetsFaultsAndCredentials(t *testing.T) {
+	e := newEmulator(true)
+	c := e.Control()
+	w := call(c, "PUT", "/faults", "", `{"fault":"down","times":3}`)
+	require.Equal(t, 200, w.Code, w.Body)
+	assert.Equal(t, 503, ask(e, exact).Code)
+
+	var state emulator.State
+	w = call(c, "GET", "/state", "", "")
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &state))
+	assert.Equal(t, e.State(), state)
+	assert.Equal(t, "down", state.Fault)
+
+	require.Equal(t, 200, call(c, "POST", "/reset", "", "").Code)
+	token(t, ask(e, exact))
+
+	require.Equal(t, 204, call(c, "PUT", "/credentials", "", `{"key":"k","secret":"new"}`).Code)
+	assert.Equal(t, 401, ask(e, exact).Code)
+	token(t, ask(e, strings.Replace(exact, `"s"`, `"new"`, 1)))
+
+	for _, bad := range []string{"", "[]", `{}`, `{"fault":"pretty"}`, `{"fault":"down","times":-1}`, `{"fault":"ok","unknown":1}`} {
+		assert.Equal(t, 400, call(c, "PUT", "/faults", "", bad).Code, bad)
+	}
+	assert.Equal(t, 400, call(c, "PUT", "/credentials", "", `{"key":"a"}`).Code)
+}

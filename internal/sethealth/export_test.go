@@ -1,0 +1,7 @@
+package sethealth
+
+// Parsers of what Sethealth sends, for fuzzing and tables.
+var (
+	DecodeToken     = decodeToken
+	ParseRetryAfter = parseRetryAfter
+)

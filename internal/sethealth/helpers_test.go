@@ -1,0 +1,173 @@
+package sethealth_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/sethealth"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	anna    = sethealth.User{Check: "jwt", Issuer: "https://idp.example.com", Name: "anna"}
+	nothing sethealth.Request
+)
+
+// fixture is what a Client is made from.
+type fixture struct {
+	sethealth.Config
+	sethealth.Deps
+}
+
+// defaults are the contract's, towards a port where nobody listens.
+func defaults() *fixture {
+	return &fixture{
+		sethealth.Config{
+			Key:    secret.Static("SETHEALTH_KEY", secret.New("key-1")),
+			Secret: secret.Static("SETHEALTH_SECRET", secret.New("secret-1")),
+			URL:    "http://127.0.0.1:1", TTL: time.Hour, UserID: "subject",
+			Timeout: 10 * time.Second, AttemptTimeout: 4 * time.Second, MaxRetries: 2,
+		},
+		sethealth.Deps{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), UserAgent: "tokenvend/test"},
+	}
+}
+
+func (f *fixture) credentials() *sethealth.Credentials {
+	return sethealth.NewCredentials(f.Key, f.Secret)
+}
+
+func (f *fixture) client(t testing.TB) *sethealth.Client {
+	t.Helper()
+	require.NoError(t, f.Validate())
+	c, err := sethealth.New(f.Config, f.credentials(), f.Deps)
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// answering is a network of one function.
+type answering func(*http.Request) (*http.Response, error)
+
+func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// reply is an answer with headers given as name, value, name, value.
+func reply(status int, body string, headers ...string) *http.Response {
+	resp := &http.Response{StatusCode: status, Header: make(http.Header), Body: io.NopCloser(strings.NewReader(body))}
+	for i := 0; i < len(headers); i += 2 {
+		resp.Header.Set(headers[i], headers[i+1])
+	}
+	return resp
+}
+
+// upstream answers from a script in a bubble's time, and remembers when it was called.
+type upstream struct {
+	mu     sync.Mutex
+	calls  []time.Time
+	answer script
+}
+
+// script is how the n-th call is answered, counted from 1.
+type script func(r *http.Request, n int) (*http.Response, error)
+
+func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
+	u.mu.Lock()
+	u.calls = append(u.calls, time.Now())
+	n, answer := len(u.calls), u.answer
+	u.mu.Unlock()
+	return answer(r, n)
+}
+
+func (u *upstream) count() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.calls)
+}
+
+func (u *upstream) set(answer script) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.answer = answer
+}
+
+func always(status int, headers ...string) script {
+	return func(*http.Request, int) (*http.Response, error) {
+		return reply(status, `{"token":"t"}`, headers...), nil
+	}
+}
+
+// statuses answers with one status after the other, then with 200.
+func statuses(all ...int) script {
+	return func(_ *http.Request, n int) (*http.Response, error) {
+		if n <= len(all) {
+			return reply(all[n-1], ""), nil
+		}
+		return reply(200, `{"token":"t"}`), nil
+	}
+}
+
+func body(text string) script {
+	return func(*http.Request, int) (*http.Response, error) { return reply(200, text), nil }
+}
+
+func failing(err error) script {
+	return func(*http.Request, int) (*http.Response, error) { return nil, err }
+}
+
+func hang(r *http.Request, _ int) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// untilDone is a body of which nothing comes.
+type untilDone struct{ ctx context.Context }
+
+func (u untilDone) Read([]byte) (int, error) {
+	<-u.ctx.Done()
+	return 0, u.ctx.Err()
+}
+
+func hangInBody(r *http.Request, _ int) (*http.Response, error) {
+	return &http.Response{StatusCode: 200, Body: io.NopCloser(untilDone{r.Context()})}, nil
+}
+
+// bubble runs a test in synthetic time with a client in front of a scripted upstream.
+func bubble(t *testing.T, change func(*fixture), test func(*testing.T, *sethealth.Client, *upstream)) {
+	synctest.Test(t, func(t *testing.T) {
+		u := &upstream{answer: always(200)}
+		f := defaults()
+		f.Transport = u
+		if change != nil {
+			change(f)
+		}
+		test(t, f.client(t), u)
+	})
+}
+
+func noRetries(f *fixture) { f.MaxRetries = 0 }
+
+func metric(t *testing.T, reg prometheus.Gatherer, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			m := f.GetMetric()[0]
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}

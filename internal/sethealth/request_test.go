@@ -1,0 +1,223 @@
+package sethealth_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/sethealth/tokenvend/internal/sethealth"
+)
+
+// The classification table: what each end of an attempt is, whether it is retried, and what the error
+// tells the operator to look at.
+func TestWhatAnAttemptMeans(t *testing.T) {
+	for name, row := range map[string]struct {
+		answer script
+		class  error
+		calls  int
+		says   string
+	}{
+		"a refused connection":         {failing(syscall.ECONNREFUSED), sethealth.ErrUnavailable, 3, "connection refused; check SETHEALTH_URL"},
+		"a reset connection":           {failing(syscall.ECONNRESET), sethealth.ErrUnavailable, 3, "connection reset; check SETHEALTH_URL"},
+		"an attempt that hangs":        {hang, sethealth.ErrTimeout, 3, "no answer in time; check SETHEALTH_URL"},
+		"a body that hangs":            {hangInBody, sethealth.ErrTimeout, 3, "no answer in time"},
+		"500":                          {always(500), sethealth.ErrUnavailable, 3, "status 500"},
+		"502":                          {always(502), sethealth.ErrUnavailable, 3, "status 502"},
+		"503":                          {always(503), sethealth.ErrUnavailable, 3, "status 503"},
+		"504":                          {always(504), sethealth.ErrUnavailable, 3, "status 504"},
+		"429":                          {always(429), sethealth.ErrUnavailable, 3, "status 429"},
+		"501":                          {always(501), sethealth.ErrUnavailable, 1, "status 501"},
+		"400":                          {always(400), sethealth.ErrRejected, 1, "status 400"},
+		"401":                          {always(401), sethealth.ErrRejected, 1, "status 401; check SETHEALTH_KEY and SETHEALTH_SECRET"},
+		"403":                          {always(403), sethealth.ErrRejected, 1, "status 403; check SETHEALTH_KEY and SETHEALTH_SECRET"},
+		"404":                          {always(404), sethealth.ErrRejected, 1, "status 404; check that SETHEALTH_URL"},
+		"408":                          {always(408), sethealth.ErrRejected, 1, "status 408"},
+		"201":                          {always(201), sethealth.ErrInvalid, 1, "status 201; check that SETHEALTH_URL"},
+		"307":                          {always(307, "Location", "http://127.0.0.1:1/"), sethealth.ErrInvalid, 1, "status 307; check that SETHEALTH_URL"},
+		"600":                          {always(600), sethealth.ErrInvalid, 1, "status 600"},
+		"an unusable 200":              {body("<p>"), sethealth.ErrInvalid, 1, "not a JSON object; check that SETHEALTH_URL"},
+		"a 200 that is too large":      {body(strings.Repeat("x", 65<<10)), sethealth.ErrInvalid, 1, "too large"},
+		"429 with too long a wait":     {always(429, "Retry-After", "11"), sethealth.ErrUnavailable, 1, "status 429"},
+		"503 with too long a wait":     {always(503, "Retry-After", "11"), sethealth.ErrUnavailable, 1, "status 503"},
+		"an error, then 400":           {statuses(503, 400), sethealth.ErrRejected, 2, "status 400"},
+		"an error, then not any token": {statuses(503, 204), sethealth.ErrInvalid, 2, "status 204"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
+				assert.Equal(t, "not asked yet", c.State())
+				u.set(row.answer)
+				start := time.Now()
+				err := c.Check(t.Context())
+				require.ErrorIs(t, err, row.class)
+				assert.ErrorContains(t, err, row.says)
+				for _, class := range []error{sethealth.ErrRejected, sethealth.ErrInvalid, sethealth.ErrUnavailable, sethealth.ErrTimeout} {
+					assert.Equal(t, class == row.class, strings.HasPrefix(err.Error(), class.Error()), "exactly one class")
+				}
+				assert.Equal(t, row.calls, u.count())
+				assert.LessOrEqual(t, time.Since(start), 10*time.Second)
+				if row.calls == 1 {
+					assert.Zero(t, time.Since(start), "given up at once")
+				}
+				assert.Contains(t, c.State(), "failed 0s ago: "+err.Error())
+
+				u.set(always(200))
+				require.NoError(t, c.Check(t.Context()))
+				assert.Contains(t, c.State(), "ok, last answer")
+			})
+		})
+	}
+}
+
+func TestRetriesBackOffWithFullJitter(t *testing.T) {
+	var short, long bool
+	for range 40 {
+		bubble(t, func(f *fixture) { f.MaxRetries = 5 }, func(t *testing.T, c *sethealth.Client, u *upstream) {
+			u.set(always(503))
+			_, err := c.Issue(t.Context(), anna, nothing)
+			require.ErrorIs(t, err, sethealth.ErrUnavailable)
+			require.Equal(t, 6, u.count())
+			ceiling := 100 * time.Millisecond
+			for i := 1; i < 6; i++ {
+				assert.Less(t, u.calls[i].Sub(u.calls[i-1]), ceiling)
+				ceiling = min(2*ceiling, 2*time.Second)
+			}
+			first := u.calls[1].Sub(u.calls[0])
+			short, long = short || first < 50*time.Millisecond, long || first >= 50*time.Millisecond
+		})
+	}
+	assert.True(t, short && long, "forty waits on one side have odds of 2 in 10¹²")
+}
+
+func TestRetryAfterIsWaitedForIfItFits(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
+		u.set(func(_ *http.Request, n int) (*http.Response, error) {
+			if n == 1 {
+				return reply(429, "", "Retry-After", "7"), nil
+			}
+			return reply(200, `{"token":"t"}`), nil
+		})
+		_, err := c.Issue(t.Context(), anna, nothing)
+		require.NoError(t, err)
+		assert.Equal(t, 7*time.Second, u.calls[1].Sub(u.calls[0]))
+	})
+}
+
+func TestAWaitBeyondTheCallersDeadlineIsNotBegun(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
+		u.set(always(503, "Retry-After", "5"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := c.Issue(ctx, anna, nothing)
+		require.ErrorIs(t, err, sethealth.ErrUnavailable)
+		assert.Zero(t, time.Since(start))
+	})
+}
+
+func TestTheTimeLimitHoldsWhateverHappens(t *testing.T) {
+	bubble(t, func(f *fixture) { f.MaxRetries = 5 }, func(t *testing.T, c *sethealth.Client, u *upstream) {
+		u.set(hang)
+		start := time.Now()
+		_, err := c.Issue(t.Context(), anna, nothing)
+		require.ErrorIs(t, err, sethealth.ErrTimeout)
+		assert.LessOrEqual(t, time.Since(start), 10*time.Second)
+		assert.Equal(t, 3, u.count(), "two whole attempts and what is left of the time")
+	})
+}
+
+func TestACallerThatLeavesGetsItsOwnErrorAtOnceAndIsNoFailure(t *testing.T) {
+	for name, answer := range map[string]script{"during an attempt": hang, "while a body comes": hangInBody} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
+				u.set(answer)
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(time.Second, cancel)
+				start := time.Now()
+				_, err := c.Issue(ctx, anna, nothing)
+				assert.Equal(t, context.Canceled, err)
+				assert.Equal(t, time.Second, time.Since(start))
+				assert.Equal(t, "not asked yet", c.State())
+
+				ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_, err = c.Issue(ctx, anna, nothing)
+				assert.Equal(t, context.DeadlineExceeded, err)
+				assert.Equal(t, "not asked yet", c.State())
+			})
+		})
+	}
+	bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
+		u.set(always(503, "Retry-After", "5"))
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		start := time.Now()
+		_, err := c.Issue(ctx, anna, nothing)
+		require.Error(t, err)
+		assert.Equal(t, time.Second, time.Since(start), "between attempts")
+	})
+}
+
+func TestMetricsCountEveryAttempt(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	bubble(t, func(f *fixture) { f.Registerer = reg }, func(t *testing.T, c *sethealth.Client, u *upstream) {
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+		defer cancel()
+		for _, answer := range []script{statuses(503, 503), always(400), always(302), hang, hang} {
+			u.set(func(r *http.Request, _ int) (*http.Response, error) { return answer(r, len(u.calls)) })
+			_, _ = c.Issue(ctx, anna, nothing)
+		}
+	})
+	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP tokenvend_upstream_calls_total Attempts to request a token from Sethealth, including retries, by outcome.
+# TYPE tokenvend_upstream_calls_total counter
+tokenvend_upstream_calls_total{outcome="canceled"} 1
+tokenvend_upstream_calls_total{outcome="invalid"} 1
+tokenvend_upstream_calls_total{outcome="ok"} 1
+tokenvend_upstream_calls_total{outcome="rejected"} 1
+tokenvend_upstream_calls_total{outcome="timeout"} 4
+tokenvend_upstream_calls_total{outcome="unavailable"} 2
+# HELP tokenvend_upstream_retries_total Attempts that followed a failed attempt of the same token request.
+# TYPE tokenvend_upstream_retries_total counter
+tokenvend_upstream_retries_total 5
+# HELP tokenvend_upstream_in_flight Attempts in progress.
+# TYPE tokenvend_upstream_in_flight gauge
+tokenvend_upstream_in_flight 0
+`), "tokenvend_upstream_calls_total", "tokenvend_upstream_retries_total", "tokenvend_upstream_in_flight"))
+	problems, err := testutil.GatherAndLint(reg)
+	require.NoError(t, err)
+	assert.Empty(t, problems)
+}
+
+func TestASpanPerAttemptNamesNobody(t *testing.T) {
+	recorder := tracetest.NewSpanRecorder()
+	f := defaults()
+	f.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test")
+	u := &upstream{answer: statuses(503)}
+	f.Transport = answering(func(r *http.Request) (*http.Response, error) {
+		assert.Empty(t, r.Header.Get("Traceparent"))
+		return u.RoundTrip(r)
+	})
+	_, err := f.client(t).Issue(t.Context(), anna, nothing)
+	require.NoError(t, err)
+	var said []string
+	for _, s := range recorder.Ended() {
+		said = append(said, s.Name())
+		for _, a := range s.Attributes() {
+			said = append(said, string(a.Key)+"="+a.Value.String())
+		}
+	}
+	assert.Equal(t, []string{
+		"sethealth token", "attempt=1", "outcome=unavailable", "status=503",
+		"sethealth token", "attempt=2", "outcome=ok", "status=200",
+	}, said)
+}

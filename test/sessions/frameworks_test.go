@@ -1,0 +1,92 @@
+package sessions_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/test/harness"
+)
+
+// forwarded asks the session endpoint at address, which may set the cookie that it reads.
+func forwarded(t testing.TB, address, cookie, field string) (*harness.Sethealth, *harness.Service) {
+	t.Helper()
+	env := harness.Env{"SESSION_CHECK": "forward", "FORWARD_URL": address, "FORWARD_COOKIES": cookie, "FORWARD_SET_COOKIES": cookie, "FORWARD_TIMEOUT": "10s"}
+	if field != "" {
+		env["FORWARD_USER_FIELD"] = field
+	}
+	return started(t, env)
+}
+
+func TestARollingSessionOfExpressIsProlongedInTheBrowser(t *testing.T) {
+	t.Parallel()
+	app := node(t, "express/server.mjs", "express-session")
+	upstream, s := forwarded(t, app+"/api/session", "connect.sid", "")
+	page := newBrowser(t)
+	assert.Equal(t, 401, page.token(s.URL).Status)
+	page.do(app+"/login/42", url.Values{})
+	answer := page.token(s.URL)
+	requireUser(t, upstream, answer, "42")
+	set, err := http.ParseSetCookie(answer.Header.Get("Set-Cookie"))
+	require.NoError(t, err, "the browser hears of the later end")
+	assert.Equal(t, "connect.sid", set.Name)
+	assert.NotZero(t, set.Expires)
+}
+
+func TestASessionOfExpressThatIsReplacedAtEachUseGoesOn(t *testing.T) {
+	t.Parallel()
+	app := node(t, "express/server.mjs", "express-session")
+	upstream, s := forwarded(t, app+"/api/rotating", "connect.sid", "id")
+	page := newBrowser(t)
+	page.do(app+"/login/9007199254740991", url.Values{})
+	for range 3 {
+		held := page.cookie(app, "connect.sid")
+		requireUser(t, upstream, page.token(s.URL), "9007199254740991")
+		assert.NotEqual(t, held, page.cookie(app, "connect.sid"))
+	}
+}
+
+func TestAUserOfAuthJSIsKnownUntilSignedOut(t *testing.T) {
+	t.Parallel()
+	app := node(t, "authjs/server.mjs", "@auth/express")
+	upstream, s := forwarded(t, app+"/auth/session", "authjs.session-token", "user.email")
+	page := newBrowser(t)
+	require.Equal(t, "null", page.do(app+"/auth/session", nil).Body, "what it says of nobody, with 200")
+	stale := func() harness.Answer { return s.Do("POST", "/token", "", "Cookie", "authjs.session-token=stale") }
+	assert.Equal(t, 401, stale().Status, "a cookie that is no session")
+
+	var csrf struct{ CSRFToken string }
+	require.NoError(t, json.Unmarshal([]byte(page.do(app+"/auth/csrf", nil).Body), &csrf))
+	page.do(app+"/auth/callback/credentials", url.Values{"csrfToken": {csrf.CSRFToken}, "username": {"alice"}})
+	held := page.cookie(app, "authjs.session-token")
+	require.NotEmpty(t, held)
+	answer := page.token(s.URL)
+	requireUser(t, upstream, answer, "alice@example.com")
+	assert.True(t, sets(answer, "authjs.session-token"), "a rolling session")
+	for _, other := range []string{"authjs.csrf-token", "authjs.callback-url"} {
+		assert.False(t, sets(answer, other), "%s stays with the application", other)
+	}
+
+	page.do(app+"/auth/signout", url.Values{"csrfToken": {csrf.CSRFToken}})
+	assert.Equal(t, 401, page.token(s.URL).Status, "no cookie")
+}
+
+func TestAUserOfDjangoIsNamedByItsPrimaryKey(t *testing.T) {
+	t.Parallel()
+	app := listening(t, exec.Command(python(t), "django/server.py", filepath.Join(t.TempDir(), "db.sqlite3")))
+	upstream, s := forwarded(t, app+"/api/me", "sessionid", "id")
+	page := newBrowser(t)
+	require.JSONEq(t, `{"id": null}`, page.do(app+"/api/me", nil).Body, "what the endpoint says of nobody, with 200")
+	assert.Equal(t, 401, s.Do("POST", "/token", "", "Cookie", "sessionid=stale").Status)
+	page.do(app+"/login", nil)
+	require.JSONEq(t, `{"id": 1}`, page.do(app+"/api/me", nil).Body)
+	answer := page.token(s.URL)
+	requireUser(t, upstream, answer, "1")
+	assert.True(t, sets(answer, "sessionid"), "SESSION_SAVE_EVERY_REQUEST prolongs it in the browser too")
+}

@@ -1,0 +1,172 @@
+package sessions_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/test/harness"
+)
+
+const clientSecret = "canary-client-secret-31f0"
+
+// provider is npm's certified oidc-provider.
+type provider struct {
+	URL string
+	t   testing.TB
+}
+
+func newProvider(t testing.TB) *provider {
+	t.Helper()
+	return &provider{node(t, "oidc/provider.mjs", "oidc-provider"), t}
+}
+
+// tokens are the answer of the token endpoint.
+type tokens struct {
+	Access  string `json:"access_token"`
+	ID      string `json:"id_token"`
+	Refresh string `json:"refresh_token"`
+	Type    string `json:"token_type"`
+}
+
+// signIn signs a user in at a new browser. bound asks for tokens with DPoP.
+func (p *provider) signIn(clientID, user string, bound bool) tokens {
+	p.t.Helper()
+	return p.token(bound, harness.SignIn(p.t, p.URL+"/auth", clientID, "openid images", user))
+}
+
+func (p *provider) token(bound bool, form url.Values) (got tokens) {
+	p.t.Helper()
+	proof := ""
+	if bound {
+		proof = p.proof()
+	}
+	p.post("/token", proof, form, &got)
+	return got
+}
+
+// post sends a form and reads an answer's JSON; into nil, it need not be any.
+func (p *provider) post(path, proof string, form url.Values, into any) {
+	p.t.Helper()
+	req, err := http.NewRequestWithContext(p.t.Context(), "POST", p.URL+path, strings.NewReader(form.Encode()))
+	require.NoError(p.t, err)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if proof != "" {
+		req.Header.Set("DPoP", proof)
+	}
+	resp, err := harness.Client.Do(req)
+	require.NoError(p.t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(p.t, err)
+	require.Equal(p.t, 200, resp.StatusCode, string(body))
+	if into != nil {
+		require.NoError(p.t, json.Unmarshal(body, into), string(body))
+	}
+}
+
+// proof is a DPoP proof (RFC 9449) for the token endpoint.
+func (p *provider) proof() string {
+	p.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(p.t, err)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
+	require.NoError(p.t, err)
+	proof, err := jwt.Signed(signer).Claims(map[string]any{
+		"jti": rand.Text(), "htm": "POST", "htu": p.URL + "/token", "iat": time.Now().Unix(),
+	}).Serialize()
+	require.NoError(p.t, err)
+	return proof
+}
+
+// introspect is what the provider itself says of a token.
+func (p *provider) introspect(token string) (members map[string]any) {
+	p.t.Helper()
+	p.post("/token/introspection", "", url.Values{"client_id": {"tokenvend"}, "client_secret": {clientSecret}, "token": {token}}, &members)
+	return members
+}
+
+// part is the header (0) or the claims (1) of a JWT.
+func part(t testing.TB, token string, n int) (members map[string]any) {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	require.Len(t, parts, 3, "a JWT")
+	text, err := base64.RawURLEncoding.DecodeString(parts[n])
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &members))
+	return members
+}
+
+func TestAccessTokensOfACertifiedProviderSignedWithEd25519(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	upstream, s := started(t, harness.Env{"SESSION_CHECK": "jwt", "JWT_ISSUER": p.URL, "JWT_AUDIENCE": harness.Audience, "JWT_REQUIRED_CLAIMS": "scope=images"})
+	before := p.signIn("viewer", "alice", false)
+	require.Equal(t, "Ed25519", part(t, before.Access, 0)["alg"], "as RFC 9864 names it")
+	requireUser(t, upstream, s.Ask(before.Access), "alice")
+
+	renewed := p.token(false, url.Values{"grant_type": {"refresh_token"}, "client_id": {"viewer"}, "refresh_token": {before.Refresh}})
+	require.NotEqual(t, before.Refresh, renewed.Refresh, "refresh tokens are good for one use")
+	requireUser(t, upstream, s.Ask(renewed.Access), "alice")
+
+	bound := p.signIn("viewer", "mallory", true)
+	require.Contains(t, part(t, bound.Access, 1), "cnf")
+	for name, token := range map[string]string{
+		"an ID token": before.ID, "a refresh token": renewed.Refresh, "a token bound to its sender": bound.Access,
+	} {
+		assert.Equal(t, 401, s.Ask(token).Status, name)
+	}
+	assert.Equal(t, 401, s.Do("POST", "/token", "", "Authorization", "DPoP "+bound.Access).Status)
+
+	p.post("/rotate", "", nil, nil)
+	after := p.signIn("viewer", "bob", false)
+	require.NotEqual(t, part(t, before.Access, 0)["kid"], part(t, after.Access, 0)["kid"])
+	var answer harness.Answer
+	harness.Eventually(t, patience, "a token of the new key", func() bool {
+		answer = s.Ask(after.Access)
+		require.NotEqual(t, 401, answer.Status, "the page would sign its user out")
+		return answer.Status != 503
+	})
+	requireUser(t, upstream, answer, "bob")
+	assert.Equal(t, 401, s.Ask(before.Access).Status, "signed with a key that was withdrawn")
+}
+
+func TestOpaqueTokensOfACertifiedProviderAreIntrospectedByPost(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	upstream, s := started(t, harness.Env{
+		"SESSION_CHECK": "introspection", "INTROSPECTION_URL": p.URL + "/token/introspection", "INTROSPECTION_AUTH": "post",
+		"INTROSPECTION_CLIENT_ID": "tokenvend", "INTROSPECTION_CLIENT_SECRET": clientSecret,
+		"INTROSPECTION_AUDIENCE": harness.Audience, "INTROSPECTION_REQUIRED_SCOPE": "images",
+	})
+	got, bound := p.signIn("opaque", "alice", false), p.signIn("opaque", "mallory", true)
+	robot := p.token(false, url.Values{"grant_type": {"client_credentials"}, "client_id": {"robot"}, "client_secret": {clientSecret}, "scope": {"images"}})
+	requireUser(t, upstream, s.Ask(got.Access), "alice")
+
+	require.Contains(t, p.introspect(bound.Access), "cnf")
+	require.Equal(t, true, p.introspect(got.Refresh)["active"], "the provider calls it active, and has no word for its kind")
+	require.NotContains(t, p.introspect(robot.Access), "sub")
+	for name, token := range map[string]string{
+		"a refresh token": got.Refresh, "a token bound to its sender": bound.Access, "a token of no user": robot.Access, "nonsense": "nonsense",
+	} {
+		assert.Equal(t, "unauthenticated", s.Ask(token).Code(), name)
+	}
+	assert.Contains(t, s.Readiness(), "introspection: ok", "which says nothing about the endpoint")
+
+	p.post("/token/revocation", "", url.Values{"client_id": {"opaque"}, "token": {got.Access}}, nil)
+	assert.Equal(t, 401, s.Ask(got.Access).Status, "revoked")
+	assert.NotContains(t, s.Output(), "canary")
+}

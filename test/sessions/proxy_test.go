@@ -1,0 +1,104 @@
+package sessions_test
+
+import (
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/test/harness"
+)
+
+const proxyCookie = "_oauth2_proxy"
+
+// newOAuth2Proxy is oauth2-proxy as a client of the provider. It renews sessions that are older than a second.
+func newOAuth2Proxy(t testing.TB, p *provider, args ...string) string {
+	t.Helper()
+	path := installed(t, ".bin/oauth2-proxy")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	file, err := listener.(*net.TCPListener).File()
+	require.NoError(t, err)
+	args = append([]string{
+		"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, path, // it takes a listener as systemd hands one over
+		"--http-address=fd:3", "--provider=oidc", "--oidc-issuer-url=" + p.URL, "--client-id=proxy", "--client-secret=" + clientSecret,
+		"--redirect-url=" + harness.RedirectURI, "--code-challenge-method=S256", "--scope=openid email", "--email-domain=*",
+		"--cookie-name=" + proxyCookie, "--cookie-secret=0123456789abcdef0123456789abcdef", "--cookie-secure=false", "--cookie-refresh=1s",
+		"--reverse-proxy", "--trusted-proxy-ip=127.0.0.1", "--set-xauthrequest", "--skip-provider-button",
+	}, args...)
+	cmd := exec.Command("sh", args...)
+	cmd.Env, cmd.ExtraFiles = []string{"PATH=" + os.Getenv("PATH")}, []*os.File{file}
+	run(t, cmd)
+	require.NoError(t, file.Close())
+	require.NoError(t, listener.Close())
+	return "http://" + listener.Addr().String()
+}
+
+// signInAt signs a browser in at oauth2-proxy. The page that the provider sends it back to is the proxy's.
+func (b *browser) signInAt(proxy string) {
+	b.t.Helper()
+	page := b.do(proxy+"/oauth2/start?rd=/", nil)
+	callback, err := url.Parse(page.Header.Get("Location"))
+	require.NoError(b.t, err)
+	require.NotEmpty(b.t, callback.Query().Get("code"), "%d %s", page.Status, page.Body)
+	b.do(proxy+"/oauth2/callback?"+callback.RawQuery, nil)
+	require.NotEmpty(b.t, b.cookie(proxy, proxyCookie))
+}
+
+func TestAUserOfOAuth2ProxyStaysSignedInWhileItsCookieIsReplaced(t *testing.T) {
+	t.Parallel()
+	proxy := newOAuth2Proxy(t, newProvider(t), "--upstream=static://200")
+	upstream, s := started(t, harness.Env{
+		"SESSION_CHECK": "forward", "FORWARD_URL": proxy + "/oauth2/auth", "FORWARD_COOKIES": proxyCookie, "FORWARD_SET_COOKIES": proxyCookie, "FORWARD_TIMEOUT": "10s",
+	})
+	page := newBrowser(t)
+	assert.Equal(t, 401, page.token(s.URL).Status)
+	page.signInAt(proxy)
+	first := page.cookie(proxy, proxyCookie)
+	for range 3 {
+		held := page.cookie(proxy, proxyCookie)
+		harness.Eventually(t, patience, "a cookie with the next refresh token", func() bool {
+			answer := page.token(s.URL)
+			requireUser(t, upstream, answer, "alice")
+			return page.cookie(proxy, proxyCookie) != held
+		})
+	}
+
+	// The first cookie holds a refresh token that was used: the provider ends the session.
+	var answer harness.Answer
+	harness.Eventually(t, patience, "the end of a copied cookie", func() bool {
+		answer = s.Do("POST", "/token", "", "Cookie", proxyCookie+"="+first)
+		return answer.Status != 200
+	})
+	assert.Equal(t, "unauthenticated", answer.Code())
+	require.True(t, sets(answer, proxyCookie), "a refusal passes on that the cookie is to be deleted")
+}
+
+func TestOAuth2ProxyInFrontNamesTheUser(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	upstream, s := started(t, harness.Env{"SESSION_CHECK": "proxy", "TRUSTED_PROXIES": "127.0.0.1/32"})
+	proxy := newOAuth2Proxy(t, p, "--upstream="+s.URL, "--skip-auth-preflight")
+	req, err := http.NewRequestWithContext(t.Context(), "POST", proxy+"/token", strings.NewReader("{}"))
+	require.NoError(t, err)
+	req.Header.Set("X-Forwarded-User", "mallory")
+	resp, err := harness.Client.Do(req)
+	require.NoError(t, err)
+	_ = resp.Body.Close()
+	assert.NotEqual(t, 200, resp.StatusCode)
+	assert.Zero(t, upstream.Calls(), "the name of a caller without a session goes nowhere")
+
+	page := newBrowser(t)
+	page.signInAt(proxy)
+	resp, err = page.Post(proxy+"/token", "application/json", nil)
+	require.NoError(t, err)
+	_ = resp.Body.Close()
+	require.Equal(t, 200, resp.StatusCode)
+	assert.Equal(t, "alice", s.Audit(1)[0]["subject"])
+}
