@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/sethealth/tokenvend/internal/setting"
 )
@@ -42,6 +43,9 @@ func New(c Config, deps Deps) (*Chain, error) {
 	chain := &Chain{config: c, deps: deps}
 	if deps.UserAgent == "" {
 		chain.deps.UserAgent = "tokenvend"
+	}
+	if deps.Tracer == nil {
+		chain.deps.Tracer = noop.Tracer{}
 	}
 	if c.deniedUsers.IsSet() {
 		var err error

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/sethealth/tokenvend/internal/auth"
 	"github.com/sethealth/tokenvend/internal/setting"
@@ -25,7 +24,7 @@ const userHeader = "X-Auth-Request-User"
 // build makes a chain of one check.
 func build(t testing.TB, c auth.Config, answers transport, change func(*auth.Config, *auth.Deps)) *auth.Chain {
 	t.Helper()
-	d := auth.Deps{Logger: quiet, Registerer: prometheus.NewRegistry(), UserAgent: "tokenvend/test", Size: 1000, Tracer: noop.Tracer{}}
+	d := auth.Deps{Logger: quiet, Registerer: prometheus.NewRegistry(), UserAgent: "tokenvend/test", Size: 1000}
 	if answers != nil {
 		d.Transport = answers
 	}
