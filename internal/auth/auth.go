@@ -1,54 +1,148 @@
 // Package auth answers one question: who is calling?
 //
 // Each session check is an [Authenticator]; [Chain] asks them in the order of SESSION_CHECK. The package
-// fails closed: a request that no check vouches for has no identity, and a check that could not be
-// made is [ErrUnavailable], never a refusal and never a yes. It knows nothing of Sethealth.
+// fails closed: a request that no check accepts has no identity, and a check that could not be made is
+// [ErrUnavailable], neither a rejection nor an acceptance. It knows nothing of Sethealth.
 package auth
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// Identity is who is calling, and which check vouched for it.
+// Identity is who is calling. All of it together is one user: the same name from another check or issuer is
+// somebody else.
 type Identity struct {
-	// Subject names the user. It has passed [ValidSubject], and is no part of a longer string, so that
-	// whoever keeps it keeps no more.
-	Subject string
-	// Check is the name of the check that decided, as in SESSION_CHECK. It is set on errors too, if
-	// any check decided.
+	// Check is the session check that decided, as in SESSION_CHECK. It is set on errors too, if any did.
 	Check string
+	// Issuer is the token's iss, for the check jwt.
+	Issuer string
+	// Name has passed parseName. With [ErrForbidden] it is known too, for the log.
+	Name string
+}
+
+// Result is what a check found.
+type Result struct {
+	Identity
+	// SetCookies are lines of Set-Cookie that belong on our answer, whatever its status.
+	SetCookies []string
 }
 
 // Authenticator is one session check. Its errors wrap exactly one of the sentinels below.
 type Authenticator interface {
-	Authenticate(r *http.Request) (Identity, error)
+	Authenticate(r *http.Request) (Result, error)
 }
 
-// What a check may say other than yes.
+// How a check can end other than by accepting.
 var (
 	// ErrNoCredential: the credential that this check is about is not in the request. The next check
-	// is asked; after the last one the caller is told to sign in.
-	ErrNoCredential = errors.New("auth: no credential")
+	// is asked; after the last one the caller must sign in.
+	ErrNoCredential = errors.New("no credential")
 	// ErrUnauthenticated: the credential is there and is not good. No other check is asked.
-	ErrUnauthenticated = errors.New("auth: not authenticated")
+	ErrUnauthenticated = errors.New("not authenticated")
 	// ErrForbidden: the caller is known and not entitled to a token.
-	ErrForbidden = errors.New("auth: not entitled")
+	ErrForbidden = errors.New("not entitled")
 	// ErrUnavailable: the check could not be made. It says nothing about the caller.
-	ErrUnavailable = errors.New("auth: session check unavailable")
+	ErrUnavailable = errors.New("session check unavailable")
 )
 
-const maxSubject = 256
+// What is said in an error is for the operator: the rule that failed and the variable that sets it, and
+// nothing that the caller sent.
+func unauthenticated(why string) error { return fmt.Errorf("%w: %s", ErrUnauthenticated, why) }
+func forbidden(why string) error       { return fmt.Errorf("%w: %s", ErrForbidden, why) }
+func unavailable(why string) error     { return fmt.Errorf("%w: %s", ErrUnavailable, why) }
 
-// ValidSubject reports whether s may name a user: not blank, at most 256 bytes, valid UTF-8 without
-// control characters. U+FFFD is what decoders put in place of what they cannot read, so that several
-// users would become one; it names nobody. Broken UTF-8 reads as that rune too.
-func ValidSubject(s string) bool {
-	return len(s) <= maxSubject && strings.TrimSpace(s) != "" &&
-		strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }) < 0
+// Config is the environment of the session checks.
+type Config struct {
+	SessionCheck      setting.List     `envconfig:"SESSION_CHECK" group:"Session checks" shown:"required" desc:"one or more of jwt, forward, introspection, proxy; the first whose credential is there decides"`
+	DeniedUsersFile   string           `envconfig:"DENIED_USERS_FILE" group:"Session checks" desc:"file with the names of users who get no token, one a line; # begins a comment"`
+	InsecureHTTPHosts setting.List     `envconfig:"INSECURE_HTTP_HOSTS" group:"Session checks" desc:"hosts that may be plain http: of JWT_ISSUER, JWT_JWKS_URL, INTROSPECTION_URL and of listed origins"`
+	TrustedProxies    setting.Prefixes `envconfig:"TRUSTED_PROXIES" group:"Session checks" desc:"CIDRs of the proxies trusted for X-Forwarded-For and, with proxy, for the user's name"`
+	JWTConfig
+	ForwardConfig
+	IntrospectionConfig
+	ProxyConfig
+
+	deniedUsers secret.Source // opened by Validate
+}
+
+// Validate reports all that is wrong, and opens DENIED_USERS_FILE.
+func (c *Config) Validate() error {
+	var p setting.Problems
+	if len(c.SessionCheck) == 0 {
+		p.Required("SESSION_CHECK", "one or more of jwt, forward, introspection, proxy")
+	}
+	seen := map[string]bool{}
+	for _, name := range c.SessionCheck {
+		if seen[name] {
+			p.Add("SESSION_CHECK", "must name each check once")
+		}
+		seen[name] = true
+		switch name {
+		case "jwt":
+			c.JWTConfig.validate(&p, c.InsecureHTTPHosts)
+		case "forward":
+			c.ForwardConfig.validate(&p)
+		case "introspection":
+			c.IntrospectionConfig.validate(&p, c.InsecureHTTPHosts)
+		case "proxy":
+			c.ProxyConfig.validate(&p, c.TrustedProxies)
+		default:
+			p.Add("SESSION_CHECK", "must be a comma-separated list of jwt, forward, introspection and proxy")
+		}
+	}
+	if c.DeniedUsersFile != "" {
+		var err error
+		if c.deniedUsers, err = secret.TextFile("DENIED_USERS_FILE", c.DeniedUsersFile); err == nil {
+			_, err = NewDeniedUsers(c.deniedUsers, slog.New(slog.DiscardHandler))
+		}
+		if err != nil {
+			p.Add("DENIED_USERS_FILE", "must name a list of users that can be read: %s", strings.TrimPrefix(err.Error(), "DENIED_USERS_FILE: "))
+		}
+	}
+	return p.Err()
+}
+
+// Sources are the credentials and lists that may change while the service runs.
+func (c *Config) Sources() []secret.Source {
+	return []secret.Source{c.JWTConfig.PublicKey, c.JWTConfig.Secret, c.IntrospectionConfig.ClientSecret, c.deniedUsers}
+}
+
+// RequestHeaders are the headers besides Authorization in which a page may send its session.
+func (c *Config) RequestHeaders() []string {
+	if c.JWTConfig.Header == "" {
+		return c.ForwardConfig.Headers
+	}
+	return append([]string{c.JWTConfig.Header}, c.ForwardConfig.Headers...)
+}
+
+// Deps are what the checks work with.
+type Deps struct {
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Tracer     trace.Tracer                             // makes the span "session check"
+	Inject     func(ctx context.Context, h http.Header) // hands the trace on; may be nil
+	UserAgent  string
+	Size       int                                 // accepted sessions that each check may remember
+	Dropped    func(denied func(name string) bool) // is called when the list of denied users has changed; may be nil
+	Transport  http.RoundTripper                   // takes the place of the network, for tests
+}
+
+// Dependency is something that a check needs, for the operator.
+type Dependency struct {
+	Name, Detail string
+	Check        func(ctx context.Context) error
+	State        func() string
 }
 
 // HasBearer reports whether the request carries an Authorization of the Bearer scheme (RFC 6750).

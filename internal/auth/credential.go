@@ -1,17 +1,47 @@
 package auth
 
 import (
-	"fmt"
+	"maps"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // maxToken bounds a bearer token or JWT before anything looks into it, in bytes.
 const maxToken = 16 << 10
 
-func unauthenticated(why string) error { return fmt.Errorf("%w: %s", ErrUnauthenticated, why) }
-func forbidden(why string) error       { return fmt.Errorf("%w: %s", ErrForbidden, why) }
-func unavailable(why string) error     { return fmt.Errorf("%w: %s", ErrUnavailable, why) }
+// credentialLike finds the headers that might be meant as a credential.
+var credentialLike = regexp.MustCompile(`(?i)auth|token|session|jwt|oidc|user|key|identity`)
+
+// credentialNames lists what came with a request in the way of credentials, for the operator who is told that
+// the right one did not. Names are the caller's, so they are few, short and plain; values are left out.
+func credentialNames(r *http.Request) string {
+	var names []string
+	add := func(kind, name string) {
+		if len(name) <= 40 && len(names) < 8 && httpguts.ValidHeaderFieldName(name) && name != "User-Agent" {
+			names = append(names, kind+name)
+		}
+	}
+	for _, line := range r.Header["Cookie"] {
+		for pair := range strings.SplitSeq(line, ";") {
+			if name, _ := cutCookie(pair); strings.Contains(pair, "=") {
+				add("cookie ", name)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		if credentialLike.MatchString(name) {
+			add("header ", name)
+		}
+	}
+	if names == nil {
+		return "none came"
+	}
+	return "came: " + strings.Join(names, ", ")
+}
 
 // bearer is the request's bearer token (RFC 6750, section 2.1). An Authorization of another scheme is
 // no bearer; one of this scheme is, however malformed, and so is one among several. What the token is
@@ -22,11 +52,11 @@ func bearer(r *http.Request) (string, error) {
 	}
 	values := r.Header["Authorization"]
 	if len(values) > 1 {
-		return "", unauthenticated("more than one Authorization")
+		return "", unauthenticated("header Authorization was sent more than once")
 	}
 	token := strings.TrimLeft(values[0][len("Bearer"):], " ")
 	if len(token) > maxToken {
-		return "", unauthenticated("token too long")
+		return "", unauthenticated("bearer token longer than 16 KiB")
 	}
 	return token, nil
 }
@@ -52,7 +82,7 @@ func single(r *http.Request, canonical string) (string, error) {
 	case len(values) == 0, len(values) == 1 && values[0] == "":
 		return "", ErrNoCredential
 	case len(values) > 1:
-		return "", unauthenticated("header sent more than once")
+		return "", unauthenticated("header " + canonical + " was sent more than once")
 	default:
 		return values[0], nil
 	}
@@ -74,7 +104,7 @@ func cookie(r *http.Request, name string) (string, error) {
 		}
 	}
 	if seen > 1 {
-		return "", unauthenticated("cookie sent more than once")
+		return "", unauthenticated("cookie " + name + " was sent more than once")
 	}
 	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
 		value = value[1 : len(value)-1]

@@ -2,148 +2,119 @@ package auth
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"net"
 	"net/http"
-	"sync/atomic"
-	"syscall"
+	"slices"
+	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/sethealth/tokenvend/internal/outgoing"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// endpoint is another system that a check asks over HTTP, and how it fared last. Redirects are never
-// followed, no cookie is kept, and answers are bounded.
+const (
+	// maxAnswer bounds what is read of a session or introspection endpoint's answer, in bytes.
+	maxAnswer   = 64 << 10
+	maxConns    = 64
+	dialTimeout = 3 * time.Second
+)
+
+// endpoint is another system that a check asks, and its last known state.
 type endpoint struct {
-	name   string // for logs and errors, such as "session endpoint"
-	client *http.Client
-	limit  int64 // of an answer's body, in bytes
-	log    *slog.Logger
-	last   atomic.Pointer[fared]
+	name         string // such as "session endpoint"
+	timeout      time.Duration
+	inject       func(ctx context.Context, h http.Header)
+	client       *outgoing.Client
+	availability *outgoing.Availability
 }
 
-// fared is what came of the last question; why is empty if all was well.
-type fared struct {
-	at  time.Time
-	why string
-}
-
-// answer is a whole answer; of one that is no success the body is left out.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-func newEndpoint(name string, limit int64, transport http.RoundTripper, log *slog.Logger) *endpoint {
-	if transport == nil {
-		transport = newTransport()
-	}
-	return &endpoint{name: name, limit: limit, log: log, client: &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
-}
-
-func newTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    3 * time.Second,
-		ForceAttemptHTTP2:      true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
-		MaxIdleConns:           100,
-		MaxIdleConnsPerHost:    100, // all of them go to one host
-		IdleConnTimeout:        90 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
+func newEndpoint(name string, timeout time.Duration, deps Deps) *endpoint {
+	return &endpoint{
+		name: name, timeout: timeout, inject: deps.Inject,
+		client: outgoing.New(outgoing.Options{
+			MaxAnswer: maxAnswer, MaxConns: maxConns, DialTimeout: dialTimeout, Transport: deps.Transport,
+		}),
+		availability: outgoing.NewAvailability(name, deps.Logger),
 	}
 }
 
-// ask sends the request and reads the answer whole, if it is a success. The error is one of fixed words: what the other
-// side sent never gets into it.
-func (e *endpoint) ask(req *http.Request) (answer, error) {
-	resp, err := e.client.Do(req)
+// ask sends a request on behalf of the caller whose context parent is, and has read judge the answer. Errors
+// of read that are no verdict on the caller become ErrUnavailable, and count against the endpoint unless
+// they are [ofCaller].
+func (e *endpoint) ask(parent context.Context, build func(ctx context.Context) (*http.Request, error), read func(outgoing.Answer) error) error {
+	ctx, cancel := context.WithTimeout(parent, e.timeout)
+	defer cancel()
+	req, err := build(ctx)
 	if err != nil {
-		return answer{}, errors.New(reason(err))
+		return unavailable(e.name + ": its address cannot be used")
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode < 200 || resp.StatusCode > 299 { // its status says it all
-		// After a switch of protocols the body is the bare connection, which no time-out ends any more.
-		if resp.StatusCode != http.StatusSwitchingProtocols {
-			_, _ = io.CopyN(io.Discard, resp.Body, e.limit) // so that the connection can be used again
-		}
-		return answer{status: resp.StatusCode, header: resp.Header}, nil
+	if e.inject != nil {
+		e.inject(ctx, req.Header)
 	}
-	if resp.ContentLength > e.limit {
-		return answer{}, errors.New("answer too large")
+	answer, err := e.client.Ask(req)
+	if err == nil {
+		err = read(answer)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, e.limit+1))
-	if err != nil {
-		return answer{}, errors.New(reason(err))
-	}
-	if int64(len(body)) > e.limit {
-		return answer{}, errors.New("answer too large")
-	}
-	return answer{status: resp.StatusCode, header: resp.Header, body: body}, nil
-}
-
-// settle notes how a question fared, for [endpoint.state], and logs the change from well to ill and
-// back. A question whose asker left says nothing.
-func (e *endpoint) settle(ctx context.Context, err error) {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return
-	}
-	now := &fared{at: time.Now()}
-	if err != nil {
-		now.why = err.Error()
-	}
-	before := e.last.Swap(now)
-	switch wasWell := before == nil || before.why == ""; {
-	case wasWell && now.why != "":
-		e.log.Warn("session check endpoint fails", "endpoint", e.name, "error", now.why)
-	case !wasWell && now.why == "":
-		e.log.Info("session check endpoint answers again", "endpoint", e.name)
-	}
-}
-
-// state is one line for the operator.
-func (e *endpoint) state() string {
-	last := e.last.Load()
-	if last == nil {
-		return "not asked yet"
-	}
-	age := time.Since(last.at).Round(time.Second)
-	if last.why != "" {
-		return fmt.Sprintf("failed %s ago: %s", age, last.why)
-	}
-	return fmt.Sprintf("ok, last answer %s ago", age)
-}
-
-// reason puts a failed exchange into fixed words, because errors of net/http quote what they read.
-func reason(err error) string {
-	var timeout net.Error
-	var dns *net.DNSError
-	var certificate *tls.CertificateVerificationError
-	var dial *net.OpError
+	var caller *ofCaller
 	switch {
-	case errors.Is(err, context.Canceled):
-		return "the caller left"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "no answer in time"
-	case errors.As(err, &dns):
-		return "its host name cannot be resolved"
-	case errors.As(err, &certificate):
-		return "its TLS certificate is not trusted"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused"
-	case errors.As(err, &dial) && dial.Op == "dial":
-		return "no connection"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "the answer broke off"
-	default:
-		return "no valid HTTP answer"
+	case err == nil, errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrForbidden):
+		e.availability.Record(parent, nil)
+		return err
+	case errors.As(err, &caller) && caller.answered:
+		e.availability.Record(parent, nil)
+	case caller == nil:
+		e.availability.Record(parent, err)
 	}
+	return unavailable(e.name + ": " + err.Error())
+}
+
+// ofCaller is a failed check for which what the caller sent may be the reason. It is not held against the
+// endpoint, or one caller could make a healthy one look unavailable.
+type ofCaller struct {
+	why string
+	// answered: the endpoint works, what it says of this caller is of no use.
+	answered bool
+}
+
+func (e *ofCaller) Error() string { return e.why }
+
+// badStatus is an answer whose status says nothing of the caller's session. Servers answer so to requests
+// that are malformed or too large, and much of the request is the caller's.
+func badStatus(status int, hint string) error {
+	why := fmt.Sprintf("it answers with status %d%s", status, hint)
+	if slices.Contains([]int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge}, status) {
+		return &ofCaller{why: why}
+	}
+	return errors.New(why)
+}
+
+// headerName holds a value to the grammar of names in HTTP (RFC 9110, section 5.6.2).
+func headerName(p *setting.Problems, variable, value string) {
+	if !httpguts.ValidHeaderFieldName(value) {
+		p.Add(variable, "must be the name of a header")
+	}
+}
+
+func cookieNames(p *setting.Problems, variable string, names setting.List) {
+	for _, name := range names {
+		if !httpguts.ValidHeaderFieldName(name) { // the same grammar (RFC 6265, section 4.1.1)
+			p.Add(variable, "must be a comma-separated list of names of cookies")
+		}
+	}
+}
+
+// memberPath holds a path of a JSON member to a form that can be meant.
+func memberPath(p *setting.Problems, variable, path string) {
+	if slices.Contains(strings.Split(path, "."), "") {
+		p.Add(variable, "must be the name of a member, or names joined by dots, such as user.email")
+	}
+}
+
+// endpointTimes holds the times of FORWARD_ or INTROSPECTION_ within bounds.
+func endpointTimes(p *setting.Problems, prefix string, timeout, cacheTTL time.Duration) {
+	p.Between(prefix+"_TIMEOUT", timeout, 10*time.Millisecond, time.Minute)
+	p.Between(prefix+"_CACHE_TTL", cacheTTL, 0, maxRemembered)
 }

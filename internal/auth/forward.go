@@ -1,252 +1,234 @@
 package auth
 
 import (
-	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/go-jose/go-jose/v4/json"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sethealth/tokenvend/internal/outgoing"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// maxAnswer bounds what is read of a session or introspection endpoint's answer, in bytes.
-const maxAnswer = 64 << 10
-
-// ForwardOptions are the options of the check "forward".
-type ForwardOptions struct {
-	URL string
-	// Cookies are the names of those passed on; nil means all.
-	Cookies []string
-	// UserHeader of the answer names the user; empty means X-Auth-Request-User. UserField is the dotted
-	// path of a JSON string in the answer, and takes the header's place.
-	UserHeader, UserField string
-	Timeout               time.Duration
-	// CacheTTL is how long a yes is remembered; 0 means not at all, and a minute is the most.
-	CacheTTL time.Duration
-	// Remember is how many are remembered; 0 means 20,000.
-	Remember int
-	// ClientIP is sent as X-Forwarded-For; nil or an empty answer means the peer's address.
-	ClientIP func(*http.Request) string
-	// Scheme is sent as X-Forwarded-Proto; nil means https if this service itself ended the TLS.
-	Scheme func(*http.Request) string
-	// Inject adds the trace context of ctx to the headers; nil adds none.
-	Inject func(ctx context.Context, h http.Header)
-	// Transport asks the endpoint; nil means one of the check's own.
-	Transport  http.RoundTripper
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
+// ForwardConfig configures the check "forward".
+type ForwardConfig struct {
+	URL        string        `envconfig:"FORWARD_URL" group:"Session check forward" shown:"required by forward" desc:"the endpoint of your backend that says who is signed in"`
+	Cookies    setting.List  `envconfig:"FORWARD_COOKIES" group:"Session check forward" shown:"all" desc:"names of the cookies to pass on"`
+	Headers    setting.List  `envconfig:"FORWARD_HEADERS" group:"Session check forward" desc:"names of more headers to pass on that are credentials, such as X-Session-Token"`
+	SetCookies setting.List  `envconfig:"FORWARD_SET_COOKIES" group:"Session check forward" desc:"names of cookies that the endpoint may set in the caller's browser"`
+	UserHeader string        `envconfig:"FORWARD_USER_HEADER" group:"Session check forward" default:"X-Auth-Request-User" desc:"response header that names the user"`
+	UserField  string        `envconfig:"FORWARD_USER_FIELD" group:"Session check forward" desc:"instead: path of a member of the JSON answer, such as user.email"`
+	Timeout    time.Duration `envconfig:"FORWARD_TIMEOUT" group:"Session check forward" default:"2s" desc:"what the endpoint may take"`
+	CacheTTL   time.Duration `envconfig:"FORWARD_CACHE_TTL" group:"Session check forward" default:"0s" desc:"remember an accepted session for this long; at most 1m"`
 }
 
-// Forward lets the team's own backend decide: it is asked with the caller's cookies and Authorization.
-type Forward struct {
-	o        ForwardOptions
-	cookies  map[string]bool // nil: all
-	field    []string        // nil: the user is in the header
-	endpoint *endpoint
-	verdicts *verdicts // nil: none are remembered
+// passedOnAnyway and setByUs are no credentials of their own; the rest belongs to a connection.
+var (
+	passedOnAnyway = []string{"Authorization", "Cookie", "Origin", "Referer", "User-Agent"}
+	setByUs        = []string{"Accept", "X-Forwarded-Method", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Forwarded-For"}
+	ofConnection   = []string{"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+)
+
+func (c *ForwardConfig) validate(p *setting.Problems) {
+	if c.URL == "" {
+		p.Required("FORWARD_URL", "the endpoint of your backend that says who is signed in")
+	} else if err := setting.CheckAnyURL(c.URL); err != nil {
+		p.Add("FORWARD_URL", "%s", err)
+	}
+	cookieNames(p, "FORWARD_COOKIES", c.Cookies)
+	cookieNames(p, "FORWARD_SET_COOKIES", c.SetCookies)
+	for _, name := range c.Headers {
+		headerName(p, "FORWARD_HEADERS", name)
+		switch canonical := http.CanonicalHeaderKey(name); {
+		case slices.Contains(passedOnAnyway, canonical):
+			p.Add("FORWARD_HEADERS", "must be names of other headers: %s is passed on anyway", canonical)
+		case slices.Contains(setByUs, canonical), slices.Contains(ofConnection, canonical):
+			p.Add("FORWARD_HEADERS", "must be names of headers that hold credentials: %s cannot be passed on", canonical)
+		}
+	}
+	headerName(p, "FORWARD_USER_HEADER", c.UserHeader)
+	if c.UserField != "" {
+		memberPath(p, "FORWARD_USER_FIELD", c.UserField)
+	}
+	endpointTimes(p, "FORWARD", c.Timeout, c.CacheTTL)
 }
 
-// NewForward makes the check. It fails if the URL is not usable.
-func NewForward(o ForwardOptions) (*Forward, error) {
-	if err := checkURL("FORWARD_URL", o.URL); err != nil {
-		return nil, err
+// forwardCheck lets the team's own backend decide: it is asked with the caller's credentials.
+type forwardCheck struct {
+	ForwardConfig
+	cookies    map[string]bool // nil: all
+	trusted    setting.Prefixes
+	userAgent  string
+	log        *slog.Logger
+	keptCookie sync.Once // logged
+	endpoint   *endpoint
+	remembered *remembered // nil: none are
+}
+
+func newForwardCheck(c ForwardConfig, trusted setting.Prefixes, deps Deps) *forwardCheck {
+	f := &forwardCheck{
+		ForwardConfig: c, trusted: trusted, userAgent: deps.UserAgent, log: deps.Logger,
+		endpoint: newEndpoint("session endpoint", c.Timeout, deps),
 	}
-	f := &Forward{o: o, endpoint: newEndpoint("session endpoint", maxAnswer, o.Transport, o.Logger)}
-	f.o.UserHeader = http.CanonicalHeaderKey(cmp.Or(o.UserHeader, "X-Auth-Request-User"))
-	if o.UserField != "" {
-		f.field = strings.Split(o.UserField, ".")
-	}
-	if o.Cookies != nil {
-		f.cookies = make(map[string]bool, len(o.Cookies))
-		for _, name := range o.Cookies {
+	f.UserHeader = http.CanonicalHeaderKey(c.UserHeader)
+	if c.Cookies != nil {
+		f.cookies = make(map[string]bool, len(c.Cookies))
+		for _, name := range c.Cookies {
 			f.cookies[name] = true
 		}
 	}
-	if o.CacheTTL > 0 {
-		f.verdicts = newVerdicts("forward", o.Remember, o.Registerer)
+	if c.CacheTTL > 0 {
+		f.remembered = newRemembered("forward", deps)
 	}
-	return f, nil
+	return f
 }
 
-// Authenticate asks the backend. A yes is a 2xx that names a valid user; 401 and 403 are what they say;
-// anything else is [ErrUnavailable].
-func (f *Forward) Authenticate(r *http.Request) (Identity, error) {
-	authorization, err := single(r, "Authorization")
-	if err != nil && !errors.Is(err, ErrNoCredential) {
-		return Identity{}, err
+// Authenticate asks the backend. 2xx that names a user accepts; 401 and 403 are what they say; anything else
+// is [ErrUnavailable].
+func (f *forwardCheck) Authenticate(r *http.Request) (Result, error) {
+	header, err := f.credentials(r)
+	if err != nil {
+		return Result{}, err
 	}
-	cookies := pickCookies(r, f.cookies)
-	if authorization == "" && cookies == nil {
-		return Identity{}, ErrNoCredential
+	f.addContext(header, r)
+	if f.remembered == nil {
+		return f.ask(r.Context(), header)
 	}
-	var h digest
-	now := time.Now()
-	if f.verdicts != nil {
-		h = f.verdicts.hash(append([]string{authorization}, cookies...)...)
-		if subject, ok := f.verdicts.recall(h, nil, now); ok {
-			return Identity{Subject: subject}, nil
+	now, key := time.Now(), f.remembered.hash(parts(header)...)
+	if id, ok := f.remembered.recall(key, now); ok {
+		return Result{Identity: id}, nil
+	}
+	result, err := f.ask(r.Context(), header)
+	// A session that has just been given another cookie may not be asked about by the old one again.
+	if err == nil && result.SetCookies == nil {
+		f.remembered.remember(key, result.Identity, now, now.Add(f.CacheTTL))
+	}
+	return result, err
+}
+
+// credentials are what of the request signs a user in. Negotiate and NTLM do not: they sign in a connection,
+// and ours to the backend is used for everybody.
+func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
+	header := http.Header{}
+	for _, value := range r.Header["Authorization"] {
+		if value != "" && !signsInConnection(value) {
+			header["Authorization"] = append(header["Authorization"], value)
 		}
 	}
-	subject, err := f.ask(r, authorization, cookies)
-	if err != nil {
-		return Identity{}, err
+	if len(header["Authorization"]) > 1 {
+		return nil, unauthenticated("more than one Authorization")
 	}
-	if f.verdicts != nil {
-		f.verdicts.remember(h, subject, nil, now, now.Add(f.o.CacheTTL))
+	if cookies := pickCookies(r, f.cookies); cookies != nil {
+		header["Cookie"] = []string{strings.Join(cookies, "; ")} // one line, as browsers send it
 	}
-	return Identity{Subject: subject}, nil
-}
-
-// ask makes the call on behalf of r. Nothing else that the caller sent is passed on.
-func (f *Forward) ask(r *http.Request, authorization string, cookies []string) (string, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), f.o.Timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.o.URL, nil)
-	if err != nil {
-		return "", unavailable("session endpoint: its address is no URL")
-	}
-	req.Header = http.Header{
-		// Many frameworks answer a caller that wants JSON with 401, and any other with a redirect to a
-		// page for signing in.
-		"Accept":             {"application/json"},
-		"User-Agent":         {userAgent},
-		"X-Forwarded-Method": {r.Method},
-		"X-Forwarded-Proto":  {f.scheme(r)},
-		"X-Forwarded-Host":   {r.Host},
-		"X-Forwarded-Uri":    {r.URL.RequestURI()},
-		"X-Forwarded-For":    {f.clientIP(r)},
-	}
-	if authorization != "" {
-		req.Header["Authorization"] = []string{authorization}
-	}
-	if cookies != nil {
-		req.Header["Cookie"] = cookies
-	}
-	if f.o.Inject != nil {
-		f.o.Inject(ctx, req.Header)
-	}
-	got, err := f.endpoint.ask(req)
-	subject := ""
-	if err == nil {
-		subject, err = f.read(got)
-	}
-	if errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrForbidden) {
-		f.endpoint.settle(r.Context(), nil)
-		return "", err
-	}
-	f.endpoint.settle(r.Context(), err)
-	if err != nil {
-		return "", unavailable("session endpoint: " + err.Error())
-	}
-	return subject, nil
-}
-
-func (f *Forward) scheme(r *http.Request) string {
-	switch {
-	case f.o.Scheme != nil:
-		return f.o.Scheme(r)
-	case r.TLS != nil:
-		return "https"
-	default:
-		return "http"
-	}
-}
-
-func (f *Forward) clientIP(r *http.Request) string {
-	if f.o.ClientIP != nil {
-		if ip := f.o.ClientIP(r); ip != "" {
-			return ip
+	for _, name := range f.Headers {
+		name = http.CanonicalHeaderKey(name)
+		value, err := single(r, name)
+		if err == nil {
+			header[name] = []string{value}
+		} else if !errors.Is(err, ErrNoCredential) {
+			return nil, err
 		}
 	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return "unknown" // RFC 7239, section 6.2
+	if len(header) == 0 {
+		return nil, ErrNoCredential
 	}
-	return host
+	return header, nil
 }
 
-// read is the user that an answer names.
-func (f *Forward) read(got answer) (string, error) {
-	switch {
-	case got.status == http.StatusUnauthorized:
-		return "", unauthenticated("the session endpoint said 401")
-	case got.status == http.StatusForbidden:
-		return "", forbidden("the session endpoint said 403")
-	case got.status >= 300 && got.status < 400:
-		return "", errors.New("it redirects; it must answer 401 when nobody is signed in")
-	case got.status < 200 || got.status > 299:
-		return "", fmt.Errorf("it answers with status %d", got.status)
-	case isHTML(got):
-		return "", errors.New("it answers with a page; it must answer 401 when nobody is signed in")
-	case f.field != nil:
-		return f.userInBody(got.body)
-	default:
-		return userInHeader(got.header[f.o.UserHeader])
-	}
-}
-
-func userInHeader(values []string) (string, error) {
-	for _, value := range values {
-		if value != values[0] {
-			return "", errors.New("it names two users")
+// signsInConnection looks at each scheme that a server might read out of an Authorization, however it was
+// joined by those in between.
+func signsInConnection(authorization string) bool {
+	for challenge := range strings.SplitSeq(authorization, ",") {
+		challenge = strings.Trim(challenge, " \t")
+		if i := strings.IndexAny(challenge, " \t"); i >= 0 {
+			challenge = challenge[:i]
+		}
+		if strings.EqualFold(challenge, "Negotiate") || strings.EqualFold(challenge, "NTLM") {
+			return true
 		}
 	}
-	if len(values) == 0 || !ValidSubject(values[0]) {
-		return "", errors.New("it says yes and names no valid user in FORWARD_USER_HEADER")
-	}
-	return values[0], nil
+	return false
 }
 
-// userInBody follows the path through objects. go-jose's decoder is used because it refuses members that
-// are there twice, and the wrong case; what comes after the document is refused as by any.
-func (f *Forward) userInBody(body []byte) (string, error) {
-	var at any
-	if json.Unmarshal(body, &at) != nil {
-		return "", errors.New("it says yes with a body that is not valid JSON")
+// addContext adds what is no credential and may still matter to the backend. Nothing else of the request is
+// passed on.
+func (f *forwardCheck) addContext(header http.Header, r *http.Request) {
+	header["User-Agent"] = []string{f.userAgent}
+	for _, name := range []string{"Origin", "Referer", "User-Agent"} {
+		if values := r.Header[name]; len(values) > 0 {
+			header[name] = values
+		}
 	}
-	for _, name := range f.field {
-		object, _ := at.(map[string]any)
-		at = object[name]
-	}
-	user, _ := at.(string)
-	if !ValidSubject(user) {
-		return "", errors.New("it says yes and names no valid user in FORWARD_USER_FIELD")
-	}
-	return user, nil
+	// Many frameworks answer a caller that wants JSON with 401, and any other with a redirect to a page for
+	// signing in.
+	header["Accept"] = []string{"application/json"}
+	header["X-Forwarded-Method"] = []string{r.Method}
+	header["X-Forwarded-Proto"] = []string{Scheme(r, f.trusted)}
+	header["X-Forwarded-Host"] = []string{r.Host}
+	header["X-Forwarded-Uri"] = []string{r.URL.RequestURI()}
+	header["X-Forwarded-For"] = []string{ClientIP(r, f.trusted)}
 }
 
-// isHTML finds a page, such as that for signing in. An empty body is none, whatever its type: many
-// frameworks call everything text/html.
-func isHTML(got answer) bool {
-	if len(got.body) == 0 {
-		return false
+// parts lists all of a header so that no two are alike.
+func parts(header http.Header) (all []string) {
+	names := make([]string, 0, len(header))
+	for name := range header {
+		names = append(names, name)
 	}
-	kind, _, _ := strings.Cut(cmp.Or(got.header.Get("Content-Type"), http.DetectContentType(got.body)), ";")
-	kind = strings.ToLower(strings.TrimSpace(kind))
-	return kind == "text/html" || kind == "application/xhtml+xml"
+	slices.Sort(names)
+	for _, name := range names {
+		all = append(all, name, strconv.Itoa(len(header[name])))
+		all = append(all, header[name]...)
+	}
+	return all
 }
 
-// Check asks without any credential. A yes to nobody is an error, and so is anything but a clear no.
-func (f *Forward) Check(ctx context.Context) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, f.o.URL, nil)
+func (f *forwardCheck) ask(ctx context.Context, header http.Header) (result Result, err error) {
+	err = f.endpoint.ask(ctx, func(ctx context.Context) (*http.Request, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.URL, nil)
+		if err == nil {
+			req.Header = header
+		}
+		return req, err
+	}, func(answer outgoing.Answer) error {
+		result.SetCookies = f.passedCookies(answer.Header["Set-Cookie"])
+		var err error
+		result.Name, err = f.user(answer)
+		return err
+	})
+	return result, err
+}
+
+// Check asks without any credential. Accepting nobody is an error, and so is anything but a rejection.
+func (f *forwardCheck) Check(ctx context.Context) error {
+	address, err := url.Parse(f.URL)
 	if err != nil {
-		return errors.New("auth: FORWARD_URL is no URL")
+		return errors.New("FORWARD_URL must be a URL")
 	}
-	switch _, err := f.ask(r, "", nil); {
+	caller := (&http.Request{
+		Method: http.MethodPost, Host: address.Host, URL: &url.URL{Path: "/token"}, RemoteAddr: "127.0.0.1:0",
+		TLS: &tls.ConnectionState{}, // or a backend that wants https redirects
+	})
+	header := http.Header{}
+	f.addContext(header, caller)
+	switch _, err := f.ask(ctx, header); {
 	case err == nil:
-		return errors.New("auth: FORWARD_URL says yes to a request without any credential; it must answer 401")
+		return errors.New("FORWARD_URL accepts a request without any credential, so it would accept anyone; it must answer 401")
 	case errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrForbidden):
 		return nil
 	default:
-		return fmt.Errorf("auth: FORWARD_URL at %s, asked without any credential: %w", where(f.o.URL), err)
+		return fmt.Errorf("FORWARD_URL at %s, asked without any credential: %w", setting.Host(f.URL), err)
 	}
 }
 
-// State is how the endpoint fared last, in one line.
-func (f *Forward) State() string { return f.endpoint.state() }
+// State is the endpoint's last known state.
+func (f *forwardCheck) State() string { return f.endpoint.availability.String() }

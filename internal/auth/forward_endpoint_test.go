@@ -3,8 +3,6 @@ package auth_test
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"errors"
 	"io"
 	"log"
 	"log/slog"
@@ -15,12 +13,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/auth"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
+
+// overNetwork is the check forward on real connections.
+func overNetwork(t testing.TB, url string, timeout time.Duration) *auth.Chain {
+	return newForward(t, nil, func(c *auth.Config, _ *auth.Deps) {
+		c.ForwardConfig.URL, c.ForwardConfig.Timeout = url, timeout
+	})
+}
 
 func TestForwardOverARealConnection(t *testing.T) {
 	t.Parallel()
@@ -31,15 +36,21 @@ func TestForwardOverARealConnection(t *testing.T) {
 	}))
 	t.Cleanup(target.Close)
 	hung := make(chan struct{})
+	raw := func(text string, after func()) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			defer conn.Close()
+			_, _ = io.WriteString(conn, text)
+			after()
+		}
+	}
 	backend := http.NewServeMux()
 	backend.HandleFunc("/ok", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(userHeader, "alice") })
 	backend.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target.URL, http.StatusFound) })
 	backend.HandleFunc("/hang", func(_ http.ResponseWriter, r *http.Request) { <-hung })
-	backend.HandleFunc("/truncated", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set(userHeader, "alice")
-		w.Header().Set("Content-Length", "100")
-		_, _ = io.WriteString(w, "short")
-	})
+	backend.HandleFunc("/truncated", raw("HTTP/1.1 200 OK\r\n"+userHeader+": alice\r\nContent-Length: 100\r\n\r\nshort", func() {}))
+	backend.HandleFunc("/noise", raw("canary-of-the-backend 999\r\n\r\n", func() {}))
+	backend.HandleFunc("/switch", raw("HTTP/1.1 101 canary\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", func() { <-hung }))
 	backend.HandleFunc("/endless", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set(userHeader, "alice")
 		for chunk := make([]byte, 32<<10); ; {
@@ -48,83 +59,102 @@ func TestForwardOverARealConnection(t *testing.T) {
 			}
 		}
 	})
-	backend.HandleFunc("/hugeheader", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set(userHeader, "alice")
-		w.Header().Set("X-Fat", strings.Repeat("x", 100<<10))
-	})
-	backend.HandleFunc("/noise", func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, _ := w.(http.Hijacker).Hijack()
-		_, _ = io.WriteString(conn, "canary-of-the-backend 999\r\n\r\n")
-		_ = conn.Close()
-	})
-	backend.HandleFunc("/switch", func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, _ := w.(http.Hijacker).Hijack()
-		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 canary\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-		<-hung
-	})
 	server := httptest.NewServer(backend)
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(hung) })
-	gone := httptest.NewServer(nil)
-	gone.Close()
 
 	for _, test := range []struct {
-		name, url string
-		want      error
-		says      string
+		name, path, says string
 	}{
-		{"a yes", server.URL + "/ok", nil, ""},
-		{"a redirect is not followed", server.URL + "/redirect", auth.ErrUnavailable, "redirects"},
-		{"a hanging backend", server.URL + "/hang", auth.ErrUnavailable, "no answer in time"},
-		{"an answer that breaks off", server.URL + "/truncated", auth.ErrUnavailable, "broke off"},
-		{"an answer without end", server.URL + "/endless", auth.ErrUnavailable, "too large"},
-		{"a header without bounds", server.URL + "/hugeheader", auth.ErrUnavailable, "no valid HTTP answer"},
-		{"an answer that is no HTTP", server.URL + "/noise", auth.ErrUnavailable, "no valid HTTP answer"},
-		{"a switch of protocols, then silence", server.URL + "/switch", auth.ErrUnavailable, "101"},
-		{"nobody there", gone.URL, auth.ErrUnavailable, "connection refused"},
+		{"accepted", "/ok", ""},
+		{"a redirect is not followed", "/redirect", "redirect"},
+		{"a hanging backend", "/hang", "no answer in time"},
+		{"an answer that breaks off", "/truncated", "cut short"},
+		{"an answer without end", "/endless", "too large"},
+		{"an answer that is no HTTP", "/noise", "no valid HTTP answer"},
+		{"a switch of protocols, then silence", "/switch", "101"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := newForward(t, func(o *auth.ForwardOptions) { o.URL, o.Transport, o.Timeout = test.url, nil, 200*time.Millisecond })
-			start := time.Now()
+			f := overNetwork(t, server.URL+test.path, 300*time.Millisecond)
 			_, err := f.Authenticate(request("Cookie", "session=canary-of-the-caller"))
-			require.ErrorIs(t, err, test.want)
-			assert.Less(t, time.Since(start), 4*time.Second)
-			if err != nil {
-				assert.Contains(t, err.Error(), test.says)
-				assert.NotContains(t, err.Error(), "canary")
-				assert.Contains(t, f.State(), "failed")
-			} else {
-				assert.Contains(t, f.State(), "ok")
+			if test.says == "" {
+				require.NoError(t, err)
+				assert.Contains(t, state(f), "ok")
+				return
 			}
+			require.ErrorIs(t, err, auth.ErrUnavailable)
+			assert.Contains(t, err.Error(), test.says)
+			assert.NotContains(t, err.Error(), "canary")
+			assert.Contains(t, state(f), "failed")
 		})
 	}
 	assert.Zero(t, reached.Load(), "the target of a redirect is never asked")
 }
 
-func TestForwardCheckWantsAClearNo(t *testing.T) {
+func TestForwardConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	const requests, bound = 200, 64
+	var open, most atomic.Int32
+	entered, leave := make(chan struct{}, requests), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for now := open.Add(1); ; {
+			if seen := most.Load(); now <= seen || most.CompareAndSwap(seen, now) {
+				break
+			}
+		}
+		entered <- struct{}{}
+		<-leave
+		open.Add(-1)
+		w.Header().Set(userHeader, "alice")
+	}))
+	t.Cleanup(server.Close)
+	f := overNetwork(t, server.URL, time.Minute)
+	results := make(chan error)
+	for range requests {
+		go func() {
+			_, err := f.Authenticate(request("Cookie", "a=1"))
+			results <- err
+		}()
+	}
+	for range bound {
+		<-entered
+	}
+	for range requests {
+		leave <- struct{}{}
+		require.NoError(t, <-results, "the rest wait within their time")
+	}
+	assert.EqualValues(t, bound, most.Load())
+}
+
+func TestForwardCheckWantsARejection(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name string
-		resp func() (*http.Response, error)
-		says string
+		name, field string
+		answer      transport
+		says        string
 	}{
-		{"401 is well", func() (*http.Response, error) { return respond(401, ""), nil }, ""},
-		{"403 is well", func() (*http.Response, error) { return respond(403, ""), nil }, ""},
-		{"a yes to nobody", func() (*http.Response, error) { return respond(200, "", userHeader, "alice"), nil }, "without any credential"},
-		{"a 200 without a user", func() (*http.Response, error) { return respond(200, ""), nil }, "no valid user"},
-		{"a redirect", func() (*http.Response, error) { return respond(302, ""), nil }, "must answer 401"},
-		{"nobody there", func() (*http.Response, error) { return nil, errors.New("canary") }, "no valid HTTP answer"},
+		{"401 is well", "", answering(401, ""), ""},
+		{"403 is well", "", answering(403, ""), ""},
+		{"an empty document is well", "user", answering(200, "null"), ""},
+		{"a user for nobody", "", answering(200, "", userHeader, "alice"), "FORWARD_URL accepts a request without any credential"},
+		{"200 without a user", "", answering(200, ""), "FORWARD_USER_HEADER"},
+		{"200 without a member", "user", answering(200, `{"name":"canary"}`), "FORWARD_USER_FIELD"},
+		{"a redirect", "", answering(302, "", "Location", "https://canary.example"), "401"},
+		{"a wrong path", "", answering(404, ""), "FORWARD_URL at https://backend.example, asked without any credential"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := newForward(t, func(o *auth.ForwardOptions) {
-				o.Transport = transport(func(r *http.Request) (*http.Response, error) {
-					assert.Empty(t, r.Header["Authorization"])
-					assert.Empty(t, r.Header["Cookie"])
-					return test.resp()
-				})
+			f := newForward(t, func(r *http.Request) (*http.Response, error) {
+				assert.Equal(t, "https backend.example /token POST", strings.Join([]string{
+					r.Header.Get("X-Forwarded-Proto"), r.Header.Get("X-Forwarded-Host"), r.Header.Get("X-Forwarded-Uri"), r.Header.Get("X-Forwarded-Method"),
+				}, " "))
+				for _, credential := range []string{"Authorization", "Cookie", "X-Session-Token", "Origin"} {
+					assert.Empty(t, r.Header[credential])
+				}
+				return test.answer(r)
+			}, func(c *auth.Config, _ *auth.Deps) {
+				c.UserField, c.Headers = test.field, setting.List{"X-Session-Token"}
 			})
-			err := f.Check(t.Context())
+			err := check(t, f)
 			if test.says == "" {
 				require.NoError(t, err)
 				return
@@ -134,70 +164,36 @@ func TestForwardCheckWantsAClearNo(t *testing.T) {
 			assert.NotContains(t, err.Error(), "\n")
 		})
 	}
-}
-
-func TestForwardRefusesAnAddressItCannotAsk(t *testing.T) {
-	t.Parallel()
-	for _, url := range []string{"", "backend", "/session", "ftp://backend/", "http://", "https://user:canary@backend/", "http://a b/"} {
-		_, err := auth.NewForward(auth.ForwardOptions{URL: url, Logger: quiet, Registerer: prometheus.NewRegistry()})
-		require.ErrorContains(t, err, "FORWARD_URL", url)
-		assert.NotContains(t, err.Error(), "canary")
-	}
-}
-
-func TestForwardTellsTheScheme(t *testing.T) {
-	t.Parallel()
-	var got string
-	sees := func(o *auth.ForwardOptions) {
-		o.Transport = transport(func(r *http.Request) (*http.Response, error) {
-			got = r.Header.Get("X-Forwarded-Proto") + " " + r.Header.Get("X-Forwarded-For")
-			return respond(401, ""), nil
-		})
-	}
-	r := request("Cookie", "a=1")
-	r.TLS, r.RemoteAddr = &tls.ConnectionState{}, "[2001:db8::7]:4711"
-	_, _ = newForward(t, sees).Authenticate(r)
-	assert.Equal(t, "https 2001:db8::7", got, "of its own connection")
-	_, _ = newForward(t, func(o *auth.ForwardOptions) {
-		sees(o)
-		o.Scheme = func(*http.Request) string { return "http" }
-		o.ClientIP = func(*http.Request) string { return "" }
-	}).Authenticate(r)
-	assert.Equal(t, "http 2001:db8::7", got, "as it is told to, and of the peer if it is not told")
-}
-
-func TestAnUntrustedCertificateIsNamed(t *testing.T) {
-	t.Parallel()
-	server := httptest.NewUnstartedServer(nil)
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	f := newForward(t, func(o *auth.ForwardOptions) { o.URL, o.Transport = server.URL, nil })
-	require.ErrorContains(t, f.Check(t.Context()), "TLS certificate is not trusted")
-}
-
-func TestACallerWhoLeavesSaysNothingOfTheEndpoint(t *testing.T) {
-	t.Parallel()
-	f := newForward(t, nil)
-	ctx, leave := context.WithCancel(t.Context())
-	leave()
-	_, err := f.Authenticate(request("Cookie", "a=1").WithContext(ctx))
-	require.ErrorIs(t, err, auth.ErrUnavailable)
-	assert.Equal(t, "not asked yet", f.State())
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	require.ErrorContains(t, check(t, overNetwork(t, gone.URL, time.Second)), "connection refused")
+	untrusted := httptest.NewUnstartedServer(nil)
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	untrusted.StartTLS()
+	t.Cleanup(untrusted.Close)
+	require.ErrorContains(t, check(t, overNetwork(t, untrusted.URL, 5*time.Second)), "SSL_CERT_FILE")
 }
 
 func TestAnOutageIsLoggedWhenItBeginsAndWhenItEnds(t *testing.T) {
 	t.Parallel()
 	var logged bytes.Buffer
-	status := 200
-	f := newForward(t, func(o *auth.ForwardOptions) {
-		answering(func() *http.Response { return respond(status, "", userHeader, "alice") })(o)
-		o.Logger = slog.New(slog.NewTextHandler(&logged, nil))
-	})
-	for _, status = range []int{200, 500, 502, 500, 401, 200, 403} {
-		_, _ = f.Authenticate(request("Cookie", "canary=1"))
+	status := 0
+	f := newForward(t, func(*http.Request) (*http.Response, error) { return respond(status, "", userHeader, "alice"), nil },
+		func(_ *auth.Config, d *auth.Deps) { d.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
+	r := request("Cookie", "canary=1")
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	_, err := f.Authenticate(r.WithContext(left))
+	require.ErrorIs(t, err, auth.ErrUnavailable)
+	for _, status = range []int{400, 431} {
+		_, err = f.Authenticate(r)
+		require.ErrorIs(t, err, auth.ErrUnavailable)
 	}
-	assert.Equal(t, 1, strings.Count(logged.String(), "level=WARN"))
-	assert.Equal(t, 1, strings.Count(logged.String(), "level=INFO"))
+	assert.Equal(t, "not asked yet", state(f), "neither a caller that left nor one whose request is refused says anything of the endpoint")
+	for _, status = range []int{200, 500, 431, 502, 500, 401, 200, 400, 403} {
+		_, _ = f.Authenticate(r)
+	}
+	assert.Equal(t, 1, strings.Count(logged.String(), "session endpoint unavailable"), logged.String())
+	assert.Equal(t, 1, strings.Count(logged.String(), "session endpoint recovered"), logged.String())
 	assert.NotContains(t, logged.String(), "canary")
 }

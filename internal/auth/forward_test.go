@@ -1,7 +1,10 @@
 package auth_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,29 +16,45 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/auth"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
 const userHeader = "X-Auth-Request-User"
 
-func newForward(t testing.TB, change func(*auth.ForwardOptions)) *auth.Forward {
+// build makes a chain of one check.
+func build(t testing.TB, c auth.Config, answers transport, change func(*auth.Config, *auth.Deps)) *auth.Chain {
 	t.Helper()
-	o := auth.ForwardOptions{
-		URL: "https://backend.example/session", Timeout: time.Second, Logger: quiet, Registerer: prometheus.NewRegistry(),
-		Transport: transport(func(*http.Request) (*http.Response, error) { return respond(200, "", userHeader, "alice"), nil }),
+	d := auth.Deps{Logger: quiet, Registerer: prometheus.NewRegistry(), UserAgent: "tokenvend/test", Size: 1000}
+	if answers != nil {
+		d.Transport = answers
 	}
 	if change != nil {
-		change(&o)
+		change(&c, &d)
 	}
-	f, err := auth.NewForward(o)
-	require.NoError(t, err)
-	return f
+	require.NoError(t, c.Validate())
+	return must(auth.New(c, d))
 }
 
-func answering(resp func() *http.Response) func(*auth.ForwardOptions) {
-	return func(o *auth.ForwardOptions) {
-		o.Transport = transport(func(*http.Request) (*http.Response, error) { return resp(), nil })
-	}
+// newForward is the check forward whose endpoint answers so.
+func newForward(t testing.TB, answers transport, change func(*auth.Config, *auth.Deps)) *auth.Chain {
+	t.Helper()
+	return build(t, auth.Config{
+		SessionCheck: setting.List{"forward"}, TrustedProxies: proxies,
+		ForwardConfig: auth.ForwardConfig{URL: "https://backend.example/session", UserHeader: userHeader, Timeout: time.Second},
+	}, answers, change)
 }
+
+func answering(status int, body string, headers ...string) transport {
+	return func(*http.Request) (*http.Response, error) { return respond(status, body, headers...), nil }
+}
+
+func check(t testing.TB, c *auth.Chain) error {
+	t.Helper()
+	require.Len(t, c.Dependencies(), 1)
+	return c.Dependencies()[0].Check(t.Context())
+}
+
+func state(c *auth.Chain) string { return c.Dependencies()[0].State() }
 
 func TestForwardReadsTheAnswer(t *testing.T) {
 	t.Parallel()
@@ -48,193 +67,306 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		headers []string
 		user    string
 		want    error
+		says    string
 	}{
-		{name: "200 with the header names the user", status: 200, headers: []string{userHeader, "alice"}, user: "alice"},
-		{name: "202 with the header and a text names the user", status: 202, body: "Authenticated", headers: []string{userHeader, "alice", "Content-Type", "text/plain"}, user: "alice"},
-		{name: "204 with the header names the user", status: 204, headers: []string{userHeader, "alice"}, user: "alice"},
+		{name: "200 with the header", status: 200, headers: []string{userHeader, "alice"}, user: "alice"},
+		{name: "202 with the header and a text", status: 202, body: "Authenticated", headers: []string{userHeader, "alice", "Content-Type", "text/plain"}, user: "alice"},
+		{name: "204 with the header", status: 204, headers: []string{userHeader, "alice"}, user: "alice"},
 		{name: "an empty body may be called HTML", status: 200, headers: []string{userHeader, "alice", "Content-Type", "text/html; charset=utf-8"}, user: "alice"},
 		{name: "the same user twice is one user", status: 200, headers: []string{userHeader, "alice", userHeader, "alice"}, user: "alice"},
 		{name: "a user beyond ASCII", status: 200, headers: []string{userHeader, "Jürgen"}, user: "Jürgen"},
-		{name: "a field names the user", field: "user.id", status: 200, body: `{"user":{"id":"u-1"}}`, user: "u-1"},
-		{name: "a field at the top names the user", field: "id", status: 200, body: ` {"id":"u-1"} `, user: "u-1"},
+		{name: "a member names the user", field: "user.id", status: 200, body: `{"user":{"id":"u-1"}}`, user: "u-1"},
+		{name: "a member at the top", field: "id", status: 200, body: ` {"id":"u-1"} `, user: "u-1"},
+		{name: "an integer", field: "id", status: 200, body: `{"id":1}`, user: "1"},
+		{name: "an integer beyond what a float holds", field: "user.id", status: 200, body: `{"user":{"id":9007199254740993}}`, user: "9007199254740993"},
 
-		{name: "401 is 401", status: 401, want: auth.ErrUnauthenticated},
-		{name: "401 with a user is 401", status: 401, headers: []string{userHeader, "alice"}, want: auth.ErrUnauthenticated},
-		{name: "401 with a fat page is 401", status: 401, body: strings.Repeat(page, 5000), want: auth.ErrUnauthenticated},
-		{name: "403 is 403", status: 403, want: auth.ErrForbidden},
+		{name: "401", status: 401, want: auth.ErrUnauthenticated, says: "401"},
+		{name: "401 with a user", status: 401, headers: []string{userHeader, "alice"}, want: auth.ErrUnauthenticated},
+		{name: "401 with a fat page", status: 401, body: strings.Repeat(page, 5000), want: auth.ErrUnauthenticated},
+		{name: "403", status: 403, want: auth.ErrForbidden, says: "403"},
+		{name: "403 names the user", status: 403, headers: []string{userHeader, "alice"}, user: "alice", want: auth.ErrForbidden},
+		{name: "signed out is null", field: "user.email", status: 200, body: `null`, want: auth.ErrUnauthenticated, says: "nobody is signed in"},
+		{name: "signed out is an empty object", field: "user.email", status: 200, body: ` {} `, want: auth.ErrUnauthenticated, says: "nobody is signed in"},
+		{name: "signed out is null on the way", field: "user.email", status: 200, body: `{"user":null,"session":null}`, want: auth.ErrUnauthenticated, says: "user.email"},
+		{name: "signed out is null at its end", field: "user.email", status: 200, body: `{"user":{"email":null}}`, want: auth.ErrUnauthenticated, says: "user.email"},
 
-		{name: "301 is no answer", status: 301, headers: []string{"Location", "/login", userHeader, "alice"}, want: auth.ErrUnavailable},
-		{name: "302 is no answer", status: 302, headers: []string{"Location", "https://evil.example/"}, want: auth.ErrUnavailable},
-		{name: "303 is no answer", status: 303, want: auth.ErrUnavailable},
-		{name: "304 is no answer", status: 304, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
-		{name: "307 is no answer", status: 307, want: auth.ErrUnavailable},
-		{name: "308 is no answer", status: 308, want: auth.ErrUnavailable},
-		{name: "400 is no answer", status: 400, want: auth.ErrUnavailable},
-		{name: "404 is no answer", status: 404, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
-		{name: "407 is no answer", status: 407, want: auth.ErrUnavailable},
-		{name: "429 is no answer", status: 429, want: auth.ErrUnavailable},
-		{name: "500 is no answer", status: 500, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
-		{name: "503 is no answer", status: 503, want: auth.ErrUnavailable},
-		{name: "200 without a user", status: 200, want: auth.ErrUnavailable},
-		{name: "200 with an empty user", status: 200, headers: []string{userHeader, ""}, want: auth.ErrUnavailable},
-		{name: "200 with a blank user", status: 200, headers: []string{userHeader, "  "}, want: auth.ErrUnavailable},
-		{name: "200 with two users", status: 200, headers: []string{userHeader, "alice", userHeader, "bob"}, want: auth.ErrUnavailable},
-		{name: "200 with a user of 257 bytes", status: 200, headers: []string{userHeader, strings.Repeat("a", 257)}, want: auth.ErrUnavailable},
-		{name: "200 with a user that is no UTF-8", status: 200, headers: []string{userHeader, "J\xfcrgen"}, want: auth.ErrUnavailable},
-		{name: "200 with a control character in the user", status: 200, headers: []string{userHeader, "al\tice"}, want: auth.ErrUnavailable},
-		{name: "200 with a page", status: 200, body: page, headers: []string{userHeader, "alice", "Content-Type", "Text/HTML; charset=utf-8"}, want: auth.ErrUnavailable},
-		{name: "200 with a page of a broken type", status: 200, body: page, headers: []string{userHeader, "alice", "Content-Type", "text/html; charset"}, want: auth.ErrUnavailable},
-		{name: "200 with a page of no type", status: 200, body: page, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
-		{name: "200 with XHTML", status: 200, body: page, headers: []string{userHeader, "alice", "Content-Type", "application/xhtml+xml"}, want: auth.ErrUnavailable},
-		{name: "200 with 64 KiB and a byte", status: 200, body: strings.Repeat(" ", 64<<10+1), headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
+		{name: "a placeholder for everybody is nobody", status: 200, headers: []string{userHeader, "Not supported currently. Use oid claim."}, want: auth.ErrUnauthenticated, says: "placeholder"},
+
+		{name: "302", status: 302, headers: []string{"Location", "https://canary.example/"}, want: auth.ErrUnavailable, says: "302, a redirect"},
+		{name: "304", status: 304, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
+		{name: "400", status: 400, want: auth.ErrUnavailable},
+		{name: "404 with a user", status: 404, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable, says: "status 404"},
+		{name: "407", status: 407, want: auth.ErrUnavailable},
+		{name: "429", status: 429, want: auth.ErrUnavailable},
+		{name: "500 with a user", status: 500, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
+		{name: "no user", status: 200, want: auth.ErrUnavailable, says: "FORWARD_USER_HEADER"},
+		{name: "an empty user", status: 200, headers: []string{userHeader, ""}, want: auth.ErrUnavailable},
+		{name: "a blank user", status: 200, headers: []string{userHeader, "  "}, want: auth.ErrUnavailable},
+		{name: "two users", status: 200, headers: []string{userHeader, "alice", userHeader, "bob"}, want: auth.ErrUnavailable, says: "two users"},
+		{name: "a user of 257 bytes", status: 200, headers: []string{userHeader, strings.Repeat("a", 257)}, want: auth.ErrUnavailable},
+		{name: "a user that is no UTF-8", status: 200, headers: []string{userHeader, "J\xfcrgen"}, want: auth.ErrUnavailable, says: "UTF-8"},
+		{name: "a control character in the user", status: 200, headers: []string{userHeader, "al\tice"}, want: auth.ErrUnavailable},
+		{name: "a page", status: 200, body: page, headers: []string{userHeader, "alice", "Content-Type", "Text/HTML; charset=utf-8"}, want: auth.ErrUnavailable, says: "HTML"},
+		{name: "a page of a broken type", status: 200, body: page, headers: []string{userHeader, "alice", "Content-Type", "text/html; charset"}, want: auth.ErrUnavailable},
+		{name: "a page of no type", status: 200, body: page, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
+		{name: "XHTML", status: 200, body: page, headers: []string{userHeader, "alice", "Content-Type", "application/xhtml+xml"}, want: auth.ErrUnavailable},
+		{name: "64 KiB and a byte", status: 200, body: strings.Repeat(" ", 64<<10+1), headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable, says: "too large"},
 		{name: "a body where a header is due", status: 200, body: `{"user":"alice"}`, want: auth.ErrUnavailable},
-		{name: "a header where a field is due", field: "user", status: 200, body: `{}`, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
-		{name: "a field in an empty body", field: "user", status: 204, want: auth.ErrUnavailable},
-		{name: "a field that is no UTF-8", field: "user", status: 200, body: "{\"user\":\"J\xfcrgen\"}", want: auth.ErrUnavailable},
-		{name: "half a character in the field", field: "user", status: 200, body: `{"user":"a\ud83d"}`, want: auth.ErrUnavailable},
-		{name: "a number in the field", field: "user.id", status: 200, body: `{"user":{"id":42}}`, want: auth.ErrUnavailable},
-		{name: "null in the field", field: "user.id", status: 200, body: `{"user":{"id":null}}`, want: auth.ErrUnavailable},
-		{name: "an object in the field", field: "user", status: 200, body: `{"user":{"id":"u"}}`, want: auth.ErrUnavailable},
+		{name: "a header where a member is due", field: "user", status: 200, body: `{"a":1}`, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable, says: "no member user"},
+		{name: "no body", field: "user", status: 204, want: auth.ErrUnavailable, says: "JSON"},
+		{name: "a member that is no UTF-8", field: "user", status: 200, body: "{\"user\":\"J\xfcrgen\"}", want: auth.ErrUnavailable},
+		{name: "half a character", field: "user", status: 200, body: `{"user":"a\ud83d"}`, want: auth.ErrUnavailable},
+		{name: "a fraction", field: "user.id", status: 200, body: `{"user":{"id":4.5}}`, want: auth.ErrUnavailable, says: "fraction"},
+		{name: "a boolean", field: "user", status: 200, body: `{"user":false}`, want: auth.ErrUnavailable},
+		{name: "an object", field: "user", status: 200, body: `{"user":{"id":"u"}}`, want: auth.ErrUnavailable, says: "FORWARD_USER_FIELD"},
+		{name: "an object without the member", field: "user.id", status: 200, body: `{"user":{}}`, want: auth.ErrUnavailable},
 		{name: "an array on the way", field: "user.id", status: 200, body: `{"user":[{"id":"u"}]}`, want: auth.ErrUnavailable},
-		{name: "null on the way", field: "user.id", status: 200, body: `{"user":null}`, want: auth.ErrUnavailable},
-		{name: "null in place of all", field: "user", status: 200, body: `null`, want: auth.ErrUnavailable},
-		{name: "an empty string in the field", field: "user", status: 200, body: `{"user":""}`, want: auth.ErrUnavailable},
+		{name: "an empty array", field: "user.id", status: 200, body: `[]`, want: auth.ErrUnavailable, says: "not an object"},
+		{name: "an empty string", field: "user", status: 200, body: `{"user":""}`, want: auth.ErrUnavailable},
 		{name: "an escaped control character", field: "user", status: 200, body: `{"user":"a\u0000b"}`, want: auth.ErrUnavailable},
-		{name: "the field twice", field: "user", status: 200, body: `{"user":"alice","user":"bob"}`, want: auth.ErrUnavailable},
-		{name: "the field twice further down", field: "user.id", status: 200, body: `{"user":{"id":"alice","id":"bob"}}`, want: auth.ErrUnavailable},
-		{name: "the field in another case", field: "user", status: 200, body: `{"User":"alice"}`, want: auth.ErrUnavailable},
+		{name: "the member twice", field: "user", status: 200, body: `{"user":"alice","user":"bob"}`, want: auth.ErrUnavailable},
+		{name: "the member twice further down", field: "user.id", status: 200, body: `{"user":{"id":"alice","id":"bob"}}`, want: auth.ErrUnavailable},
+		{name: "the member in another case", field: "user", status: 200, body: `{"User":"alice"}`, want: auth.ErrUnavailable},
 		{name: "a second document", field: "user", status: 200, body: `{"user":"alice"}{"user":"bob"}`, want: auth.ErrUnavailable},
 		{name: "half a document", field: "user", status: 200, body: `{"user":"alice"`, want: auth.ErrUnavailable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := newForward(t, func(o *auth.ForwardOptions) {
-				answering(func() *http.Response { return respond(test.status, test.body, test.headers...) })(o)
-				o.UserField = test.field
-			})
-			id, err := f.Authenticate(request("Cookie", "session=1"))
+			f := newForward(t, answering(test.status, test.body, test.headers...), func(c *auth.Config, _ *auth.Deps) { c.UserField = test.field })
+			result, err := f.Authenticate(request("Cookie", "session=1"))
 			require.ErrorIs(t, err, test.want)
-			assert.Equal(t, test.user, id.Subject)
+			assert.Equal(t, test.user, result.Name)
+			if err != nil {
+				assert.Contains(t, err.Error(), test.says)
+				assert.NotContains(t, err.Error(), "canary")
+			}
 		})
 	}
 }
 
-func TestForwardPassesOnTheCredentialAndNothingElse(t *testing.T) {
-	t.Parallel()
+// asked is what the endpoint was last asked, by a check that accepts alice.
+func asked(t testing.TB, change func(*auth.Config, *auth.Deps)) (f *auth.Chain, last func() *http.Request) {
 	var got *http.Request
-	f := newForward(t, func(o *auth.ForwardOptions) {
-		o.Transport = transport(func(r *http.Request) (*http.Response, error) {
-			got = r
-			return respond(200, "", userHeader, "alice", "Set-Cookie", "stolen=1"), nil
-		})
-		o.ClientIP = func(*http.Request) string { return "203.0.113.7" }
-		o.Inject = func(_ context.Context, h http.Header) { h.Set("Traceparent", "00-1-2-01") }
+	f = newForward(t, func(r *http.Request) (*http.Response, error) {
+		got = r
+		return respond(200, "", userHeader, "alice"), nil
+	}, change)
+	return f, func() *http.Request { defer func() { got = nil }(); return got }
+}
+
+func TestForwardPassesOnTheCredentialsAndTheirContext(t *testing.T) {
+	t.Parallel()
+	f, last := asked(t, func(c *auth.Config, d *auth.Deps) {
+		c.Headers = setting.List{"x-session-token"}
+		d.Inject = func(_ context.Context, h http.Header) { h.Set("Traceparent", "00-1-2-01") }
 	})
-	r := request("Cookie", "a=1; b=2", "Cookie", "c=3", "Authorization", "Basic eDp5",
-		"X-Forwarded-Method", "GET", "X-Forwarded-Proto", "gopher", "X-Forwarded-Host", "evil.example",
-		"X-Forwarded-Uri", "/healthz", "X-Forwarded-For", "127.0.0.1", "X-Real-Ip", "127.0.0.1", "Forwarded", "for=1",
-		"X-Original-Url", "/x", "User-Agent", "GoogleHC/1.0", "Accept", "text/html", "Traceparent", "forged", userHeader, "root",
-		"Content-Type", "application/json", "Origin", "https://evil.example", "X-Auth-Request-Email", "root@evil.example")
-	r.Host = "tokens.example"
-	r.URL.RawQuery = "x=1"
-	for range 2 { // nothing sticks: no cookie comes back
+	r := request("Cookie", "a=1; b=2", "Cookie", "c=3", "Authorization", "Basic eDp5", "X-Session-Token", "t",
+		"Origin", "https://app.example", "Referer", "https://app.example/x", "User-Agent", "Browser/1",
+		"X-Forwarded-Method", "GET", "X-Forwarded-Proto", "https", "X-Forwarded-Host", "evil.example",
+		"X-Forwarded-Uri", "/healthz", "X-Forwarded-For", "127.0.0.1, 203.0.113.7:51234", "X-Real-Ip", "127.0.0.1", "Forwarded", "for=1",
+		"X-Original-Url", "/x", "Accept", "text/html", "Traceparent", "forged", userHeader, "root", "X_Session_Token", "u",
+		"Content-Type", "application/json", "Proxy-Authorization", "Basic eDp5", "Connection", "close")
+	r.RemoteAddr, r.Host, r.URL.RawQuery = "10.0.0.1:9", "tokens.example", "x=1"
+	for range 2 { // nothing sticks
 		_, err := f.Authenticate(r)
 		require.NoError(t, err)
-		assert.Equal(t, http.MethodGet, got.Method)
-		assert.Equal(t, "https://backend.example/session", got.URL.String())
+		got := last()
+		assert.Equal(t, "GET https://backend.example/session", got.Method+" "+got.URL.String())
 		assert.Equal(t, http.Header{
-			"Accept": {"application/json"}, "User-Agent": {"tokenvend"}, "Traceparent": {"00-1-2-01"},
-			"Cookie": {"a=1; b=2", "c=3"}, "Authorization": {"Basic eDp5"},
-			"X-Forwarded-Method": {"POST"}, "X-Forwarded-Proto": {"http"}, "X-Forwarded-Host": {"tokens.example"},
+			"Accept": {"application/json"}, "Traceparent": {"00-1-2-01"},
+			"Cookie": {"a=1; b=2; c=3"}, "Authorization": {"Basic eDp5"}, "X-Session-Token": {"t"},
+			"Origin": {"https://app.example"}, "Referer": {"https://app.example/x"}, "User-Agent": {"Browser/1"},
+			"X-Forwarded-Method": {"POST"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"tokens.example"},
 			"X-Forwarded-Uri": {"/token?x=1"}, "X-Forwarded-For": {"203.0.113.7"},
 		}, got.Header)
 		assert.True(t, got.Body == nil || got.Body == http.NoBody)
 	}
+	r = request("Cookie", "a=1", "X-Forwarded-Proto", "https", "X-Forwarded-For", "127.0.0.1")
+	r.TLS, r.RemoteAddr = &tls.ConnectionState{}, "[2001:db8::7]:4711"
+	_, err := f.Authenticate(r)
+	require.NoError(t, err)
+	got := last()
+	assert.Equal(t, "https 2001:db8::7", got.Header.Get("X-Forwarded-Proto")+" "+got.Header.Get("X-Forwarded-For"), "a peer that is not trusted")
+	assert.Equal(t, "tokenvend/test", got.Header.Get("User-Agent"))
 }
 
 func TestForwardCredential(t *testing.T) {
 	t.Parallel()
+	token := setting.List{"X-Session-Token"}
 	for _, test := range []struct {
-		name       string
-		cookies    []string
-		headers    []string
-		wantCookie []string
-		want       error
+		name             string
+		cookies, headers setting.List
+		sent             []string
+		want             error
+		cookie, auth     string
 	}{
-		{name: "no header at all is no credential", want: auth.ErrNoCredential},
-		{name: "an empty Authorization is no credential", headers: []string{"Authorization", ""}, want: auth.ErrNoCredential},
-		{name: "an empty Cookie is no credential", headers: []string{"Cookie", " ; "}, want: auth.ErrNoCredential},
-		{name: "any Authorization is a credential", headers: []string{"Authorization", "Basic eDp5"}},
-		{name: "two Authorizations are refused", headers: []string{"Authorization", "Bearer a", "Authorization", "Bearer b"}, want: auth.ErrUnauthenticated},
-		{name: "all cookies go as they came", headers: []string{"Cookie", "a=1;b=2 ; a=3"}, wantCookie: []string{"a=1;b=2 ; a=3"}},
-		{name: "listed cookies keep their order", cookies: []string{"s", "a"}, headers: []string{"Cookie", "a=1; x=2; s=3", "Cookie", "y=1; s=4"}, wantCookie: []string{"a=1; s=3; s=4"}},
-		{name: "an unlisted cookie is no credential", cookies: []string{"s"}, headers: []string{"Cookie", "x=1"}, want: auth.ErrNoCredential},
-		{name: "a cookie of almost the name is another", cookies: []string{"s"}, headers: []string{"Cookie", "S=1; ss=1; s-=1; =s"}, want: auth.ErrNoCredential},
-		{name: "a listed name in a value is no cookie", cookies: []string{"s"}, headers: []string{"Cookie", `x="a s=1"`}, want: auth.ErrNoCredential},
-		{name: "an empty list passes none on", cookies: []string{}, headers: []string{"Cookie", "s=1"}, want: auth.ErrNoCredential},
+		{name: "no header at all is no credential", headers: token, want: auth.ErrNoCredential},
+		{name: "context is no credential", sent: []string{"Origin", "https://a.example", "User-Agent", "x", "Referer", "x"}, want: auth.ErrNoCredential},
+		{name: "an empty Authorization is no credential", sent: []string{"Authorization", ""}, want: auth.ErrNoCredential},
+		{name: "an empty Cookie is no credential", sent: []string{"Cookie", " ; "}, want: auth.ErrNoCredential},
+		{name: "an empty header is no credential", headers: token, sent: []string{"X-Session-Token", ""}, want: auth.ErrNoCredential},
+		{name: "an unlisted header is no credential", sent: []string{"X-Session-Token", "t"}, want: auth.ErrNoCredential},
+		{name: "a listed header is one", headers: token, sent: []string{"X-Session-Token", "t"}},
+		{name: "a listed header twice is refused", headers: token, sent: []string{"X-Session-Token", "t", "X-Session-Token", "t"}, want: auth.ErrUnauthenticated},
+		{name: "any Authorization is one", sent: []string{"Authorization", "Basic eDp5"}, auth: "Basic eDp5"},
+		{name: "two Authorizations are refused", sent: []string{"Authorization", "Bearer a", "Authorization", "Bearer b"}, want: auth.ErrUnauthenticated},
+		{name: "all cookies go as they came", sent: []string{"Cookie", "a=1;b=2 ; a=3"}, cookie: "a=1;b=2 ; a=3"},
+		{name: "listed cookies keep their order", cookies: setting.List{"s", "a"}, sent: []string{"Cookie", "a=1; x=2; s=3", "Cookie", "y=1; s=4"}, cookie: "a=1; s=3; s=4"},
+		{name: "an unlisted cookie is no credential", cookies: setting.List{"s"}, sent: []string{"Cookie", "x=1"}, want: auth.ErrNoCredential},
+		{name: "a cookie of almost the name is another", cookies: setting.List{"s"}, sent: []string{"Cookie", "S=1; ss=1; s-=1; =s"}, want: auth.ErrNoCredential},
+		{name: "a listed name in a value is no cookie", cookies: setting.List{"s"}, sent: []string{"Cookie", `x="a s=1"`}, want: auth.ErrNoCredential},
+
+		{name: "Negotiate is no credential", sent: []string{"Authorization", "Negotiate YII="}, want: auth.ErrNoCredential},
+		{name: "NTLM is no credential", sent: []string{"Authorization", "ntlm\tTlR="}, want: auth.ErrNoCredential},
+		{name: "Negotiate alone", sent: []string{"Authorization", "NEGOTIATE"}, want: auth.ErrNoCredential},
+		{name: "Negotiate stays here, the cookie goes", sent: []string{"Authorization", "nEGOTIATE YII=", "Cookie", "a=1"}, cookie: "a=1"},
+		{name: "Negotiate stays here, Bearer goes", sent: []string{"Authorization", "Bearer a", "Authorization", "Negotiate YII="}, auth: "Bearer a"},
+		{name: "Negotiate behind another scheme", sent: []string{"Authorization", "Bearer a ,NTLM TlR=", "Cookie", "a=1"}, cookie: "a=1"},
+		{name: "a scheme that begins so is another", sent: []string{"Authorization", "Negotiated x"}, auth: "Negotiated x"},
+		{name: "a value that says so is none", sent: []string{"Authorization", "Bearer NTLM"}, auth: "Bearer NTLM"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var got []string
-			f := newForward(t, func(o *auth.ForwardOptions) {
-				o.Cookies = test.cookies
-				o.Transport = transport(func(r *http.Request) (*http.Response, error) {
-					got = r.Header["Cookie"]
-					return respond(200, "", userHeader, "alice"), nil
-				})
-			})
-			_, err := f.Authenticate(request(test.headers...))
+			f, last := asked(t, func(c *auth.Config, _ *auth.Deps) { c.Cookies, c.Headers = test.cookies, test.headers })
+			_, err := f.Authenticate(request(test.sent...))
 			require.ErrorIs(t, err, test.want)
-			assert.Equal(t, test.wantCookie, got)
+			got := last()
+			require.Equal(t, test.want == nil, got != nil, "asked")
+			if got != nil {
+				assert.Equal(t, test.cookie, strings.Join(got.Header["Cookie"], "|"))
+				assert.Equal(t, test.auth, strings.Join(got.Header["Authorization"], "|"))
+			}
 		})
 	}
 }
 
-func TestForwardRemembersAYesAndNeverANo(t *testing.T) {
+func TestForwardPassesTheListedSetCookiesOnWhateverTheStatus(t *testing.T) {
+	t.Parallel()
+	listed := []string{"sid=2; Path=/; HttpOnly; SameSite=Lax", " sid = 3", "__Host-b=x=y; Secure; Expires=Wed, 21 Oct 2026 07:28:00 GMT", "sid=; Max-Age=0"}
+	others := []string{"SID=canary", "sidd=canary", "a=canary; sid=canary", "=sid=canary", "sid", "sid;canary=1", "canary", "", "sid=can\nary", "x y=canary"}
+	for _, status := range []int{200, 204, 302, 401, 403, 404, 500} {
+		var logged bytes.Buffer
+		headers := []string{userHeader, "alice"}
+		for i := range max(len(listed), len(others)) {
+			if i < len(listed) {
+				headers = append(headers, "Set-Cookie", listed[i])
+			}
+			headers = append(headers, "Set-Cookie", others[i])
+		}
+		f := newForward(t, answering(status, "", headers...), func(c *auth.Config, d *auth.Deps) {
+			c.SetCookies = setting.List{"sid", "__Host-b"}
+			d.Logger = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		})
+		for range 3 {
+			result, _ := f.Authenticate(request("Cookie", "sid=1"))
+			assert.Equal(t, listed, result.SetCookies, "unchanged and in order, status %d", status)
+		}
+		assert.Equal(t, 1, strings.Count(logged.String(), "FORWARD_SET_COOKIES"), "logged once: %s", logged.String())
+		assert.Contains(t, logged.String(), "SID")
+		assert.NotContains(t, logged.String(), "=canary")
+		assert.NotContains(t, logged.String(), " canary")
+	}
+	f := newForward(t, answering(200, "", userHeader, "alice", "Set-Cookie", "sid=2"), nil)
+	result, err := f.Authenticate(request("Cookie", "sid=1"))
+	require.NoError(t, err)
+	assert.Nil(t, result.SetCookies, "without FORWARD_SET_COOKIES all of them stay here")
+}
+
+func TestForwardRemembersWhatWasAcceptedByAllThatWasSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		calls, status := 0, 200
-		f := newForward(t, func(o *auth.ForwardOptions) {
-			o.CacheTTL = 10 * time.Second
-			o.Transport = transport(func(r *http.Request) (*http.Response, error) {
-				calls++
-				return respond(status, "", userHeader, r.Header.Get("Cookie")), nil
-			})
+		calls, status, setCookie := 0, 200, ""
+		f := newForward(t, func(r *http.Request) (*http.Response, error) {
+			calls++
+			return respond(status, "", userHeader, r.Header.Get("Cookie")+"-user", "Set-Cookie", setCookie), nil
+		}, func(c *auth.Config, d *auth.Deps) {
+			c.ForwardConfig.CacheTTL, c.SetCookies, c.Headers = 10*time.Second, setting.List{"sid"}, setting.List{"X-Session-Token"}
+			d.Inject = func(_ context.Context, h http.Header) { h.Set("Traceparent", strings.Repeat("x", calls)) }
 		})
-		ask := func(want error, headers ...string) string {
-			id, err := f.Authenticate(request(headers...))
+		ask := func(want error, asked int, change func(*http.Request), headers ...string) auth.Result {
+			t.Helper()
+			before, r := calls, request(headers...)
+			if change != nil {
+				change(r)
+			}
+			result, err := f.Authenticate(r)
 			require.ErrorIs(t, err, want)
-			return id.Subject
+			require.Equal(t, asked, calls-before, "asked")
+			return result
 		}
 		status = 401
-		ask(auth.ErrUnauthenticated, "Cookie", "a")
-		ask(auth.ErrUnauthenticated, "Cookie", "a")
-		require.Equal(t, 2, calls, "a no is asked again")
+		ask(auth.ErrUnauthenticated, 1, nil, "Cookie", "a")
+		ask(auth.ErrUnauthenticated, 1, nil, "Cookie", "a")
 		status = 200
-		assert.Equal(t, "a", ask(nil, "Cookie", "a"))
-		assert.Equal(t, "a", ask(nil, "Cookie", "a"))
-		require.Equal(t, 3, calls, "a yes is remembered")
-		assert.Equal(t, "b", ask(nil, "Cookie", "b"))
-		ask(nil, "Cookie", "a", "Authorization", "b")
-		ask(nil, "Cookie", "a", "Authorization", "c")
-		require.Equal(t, 6, calls, "any other credential is asked about")
-		ask(nil, "Cookie", "xy", "Cookie", "z")
-		ask(nil, "Cookie", "x", "Cookie", "yz")
-		require.Equal(t, 8, calls, "credentials that look alike when joined are two")
+		assert.Equal(t, "a-user", ask(nil, 1, nil, "Cookie", "a").Name)
+		assert.Equal(t, "a-user", ask(nil, 0, nil, "Cookie", "a").Name)
+		assert.Equal(t, "b-user", ask(nil, 1, nil, "Cookie", "b").Name)
+		for _, other := range [][]string{
+			{"Authorization", "b"}, {"Authorization", "c"}, {"X-Session-Token", "b"}, {"Origin", "b"}, {"Referer", "b"}, {"User-Agent", "b"}, {"Origin", "b", "Origin", "b"},
+		} {
+			ask(nil, 1, nil, append(other, "Cookie", "a")...)
+			ask(nil, 0, nil, append(other, "Cookie", "a")...)
+		}
+		for _, change := range []func(*http.Request){
+			func(r *http.Request) { r.Host = "other.example" },
+			func(r *http.Request) { r.RemoteAddr = "203.0.113.9:1" },
+			func(r *http.Request) { r.URL.RawQuery = "x" },
+			func(r *http.Request) { r.TLS = &tls.ConnectionState{} },
+			func(r *http.Request) { r.Method = http.MethodPut },
+		} {
+			ask(nil, 1, change, "Cookie", "a")
+			ask(nil, 0, change, "Cookie", "a")
+		}
+		ask(nil, 1, nil, "Cookie", "xy", "Cookie", "z")
+		ask(nil, 1, nil, "Cookie", "x", "Cookie", "yz")
+
 		status = 401
 		time.Sleep(10*time.Second - time.Nanosecond)
-		ask(nil, "Cookie", "a")
+		ask(nil, 0, nil, "Cookie", "b")
 		time.Sleep(time.Nanosecond)
-		ask(auth.ErrUnauthenticated, "Cookie", "a")
+		ask(auth.ErrUnauthenticated, 1, nil, "Cookie", "b")
+
+		status, setCookie = 200, "sid=2"
+		assert.Equal(t, []string{"sid=2"}, ask(nil, 1, nil, "Cookie", "sid=1").SetCookies)
+		assert.Equal(t, []string{"sid=2"}, ask(nil, 1, nil, "Cookie", "sid=1").SetCookies, "a session that was given a new cookie is not remembered by the old one")
+		setCookie = "other=1"
+		ask(nil, 1, nil, "Cookie", "sid=1")
+		setCookie = "sid=3"
+		assert.Nil(t, ask(nil, 0, nil, "Cookie", "sid=1").SetCookies, "no Set-Cookie where the endpoint was not asked")
 		synctest.Wait()
 	})
 }
 
-func TestForwardWithoutACacheAsksEveryTime(t *testing.T) {
+func TestForwardConfiguration(t *testing.T) {
 	t.Parallel()
-	calls := 0
-	f := newForward(t, answering(func() *http.Response { calls++; return respond(200, "", userHeader, "alice") }))
-	for range 3 {
-		_, err := f.Authenticate(request("Cookie", "a=1"))
-		require.NoError(t, err)
+	for _, test := range []struct {
+		says   string
+		change func(*auth.ForwardConfig)
+	}{
+		{"FORWARD_URL is required", func(c *auth.ForwardConfig) { c.URL = "" }},
+		{"FORWARD_URL must be", func(c *auth.ForwardConfig) { c.URL = "/session" }},
+		{"FORWARD_URL must be", func(c *auth.ForwardConfig) { c.URL = "ftp://backend/" }},
+		{"FORWARD_URL must be", func(c *auth.ForwardConfig) { c.URL = "https://user:canary@backend/" }},
+		{"FORWARD_COOKIES must be", func(c *auth.ForwardConfig) { c.Cookies = setting.List{"a", "b=canary"} }},
+		{"FORWARD_SET_COOKIES must be", func(c *auth.ForwardConfig) { c.SetCookies = setting.List{"a;b"} }},
+		{"FORWARD_HEADERS must be", func(c *auth.ForwardConfig) { c.Headers = setting.List{"X Token"} }},
+		{"FORWARD_HEADERS must be names of other headers: Authorization", func(c *auth.ForwardConfig) { c.Headers = setting.List{"authorization"} }},
+		{"FORWARD_HEADERS must be names of headers that hold credentials: X-Forwarded-For", func(c *auth.ForwardConfig) { c.Headers = setting.List{"x-forwarded-for"} }},
+		{"FORWARD_HEADERS must be names of headers that hold credentials: Host", func(c *auth.ForwardConfig) { c.Headers = setting.List{"HOST"} }},
+		{"FORWARD_USER_HEADER must be", func(c *auth.ForwardConfig) { c.UserHeader = "X:User" }},
+		{"FORWARD_USER_FIELD must be", func(c *auth.ForwardConfig) { c.UserField = "user..id" }},
+		{"FORWARD_TIMEOUT must be", func(c *auth.ForwardConfig) { c.Timeout = time.Millisecond }},
+		{"FORWARD_TIMEOUT must be", func(c *auth.ForwardConfig) { c.Timeout = time.Minute + 1 }},
+		{"FORWARD_CACHE_TTL must be", func(c *auth.ForwardConfig) { c.CacheTTL = time.Minute + 1 }},
+		{"FORWARD_CACHE_TTL must be", func(c *auth.ForwardConfig) { c.CacheTTL = -1 }},
+	} {
+		c := auth.Config{SessionCheck: setting.List{"forward"}, ForwardConfig: auth.ForwardConfig{
+			URL: "http://backend:3000/me", UserHeader: userHeader, Timeout: time.Minute, CacheTTL: time.Minute,
+			Cookies: setting.List{"__Host-sid"}, Headers: setting.List{"X-Session-Token"}, SetCookies: setting.List{"sid"}, UserField: "user.id",
+		}}
+		require.NoError(t, c.Validate())
+		test.change(&c.ForwardConfig)
+		err := c.Validate()
+		require.ErrorContains(t, err, test.says)
+		assert.NotContains(t, err.Error(), "canary")
+		assert.NotContains(t, err.Error(), "\n", "one fault is one line")
 	}
-	assert.Equal(t, 3, calls)
 }

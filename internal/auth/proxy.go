@@ -1,52 +1,83 @@
 package auth
 
 import (
-	"errors"
+	"context"
+	"fmt"
+	"log/slog"
 	"net/http"
-	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
 
-	"github.com/sethealth/tokenvend/internal/netaddr"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// ProxyOptions are the options of the check "proxy".
-type ProxyOptions struct {
-	// UserHeader names the user; empty means X-Forwarded-User.
-	UserHeader string
-	// TrustedProxies are the peers that are believed. At least one is required.
-	TrustedProxies []netip.Prefix
+// ProxyConfig configures the check "proxy", which needs TRUSTED_PROXIES too.
+type ProxyConfig struct {
+	UserHeader string `envconfig:"PROXY_USER_HEADER" default:"X-Forwarded-User" group:"Session check proxy" desc:"request header by which a proxy within TRUSTED_PROXIES names the user"`
 }
 
-// Proxy believes an authenticating proxy in front, which names the user in a header.
-type Proxy struct {
+func (c *ProxyConfig) validate(p *setting.Problems, trusted setting.Prefixes) {
+	headerName(p, "PROXY_USER_HEADER", c.UserHeader)
+	if strings.Contains(c.UserHeader, "_") {
+		p.Add("PROXY_USER_HEADER", "must be spelled with - and not _, which many servers take for the same header")
+	}
+	if len(trusted) == 0 {
+		p.Required("TRUSTED_PROXIES", "the CIDRs of the proxies that the session check proxy believes")
+	}
+}
+
+// proxyCheck believes an authenticating proxy in front, which names the user in a header.
+type proxyCheck struct {
 	header  string
-	trusted []netip.Prefix
+	trusted setting.Prefixes
+	log     *slog.Logger
+	ignored atomic.Pointer[time.Time] // when an ignored header was logged last
 }
 
-// NewProxy makes the check. It fails without a trusted proxy.
-func NewProxy(o ProxyOptions) (*Proxy, error) {
-	if len(o.TrustedProxies) == 0 {
-		return nil, errors.New("auth: the check proxy needs TRUSTED_PROXIES")
-	}
-	header := o.UserHeader
-	if header == "" {
-		header = "X-Forwarded-User"
-	}
-	return &Proxy{header: http.CanonicalHeaderKey(header), trusted: o.TrustedProxies}, nil
+func newProxyCheck(c ProxyConfig, trusted setting.Prefixes, log *slog.Logger) *proxyCheck {
+	return &proxyCheck{header: http.CanonicalHeaderKey(c.UserHeader), trusted: trusted, log: log}
 }
 
-// Authenticate takes the user from the header, if the peer of the connection is a trusted proxy. From
-// any other peer the header is as if it were not there. Only the exact name is the header: spellings
-// with an underscore or a dot are other headers to net/http too.
-func (p *Proxy) Authenticate(r *http.Request) (Identity, error) {
-	if !netaddr.PeerWithin(r.RemoteAddr, p.trusted) {
-		return Identity{}, ErrNoCredential
-	}
+// Authenticate takes the user from the header, if the peer of the connection is a trusted proxy. From any
+// other peer the header is as if it were not there. The exact name alone is the header: to net/http,
+// spellings with an underscore or a dot are other headers.
+func (p *proxyCheck) Authenticate(r *http.Request) (Result, error) {
 	user, err := single(r, p.header)
+	if !p.trusted.Contains(r.RemoteAddr) {
+		if len(r.Header[p.header]) == 0 {
+			return Result{}, ErrNoCredential
+		}
+		p.logIgnored(r)
+		return Result{}, fmt.Errorf("%w: %s is ignored, its sender is not within TRUSTED_PROXIES", ErrNoCredential, p.header)
+	}
 	if err != nil {
-		return Identity{}, err
+		return Result{}, err
 	}
-	if !ValidSubject(user) {
-		return Identity{}, unauthenticated("the proxy's user header holds no valid user")
+	name, err := parseName(user)
+	if err != nil {
+		return Result{}, unauthenticated(fmt.Sprintf("the user in %s %s", p.header, err))
 	}
-	return Identity{Subject: user}, nil
+	return Result{Identity: Identity{Name: name}}, nil
+}
+
+// logIgnored names the peer, once a minute at most: anybody can send the header.
+func (p *proxyCheck) logIgnored(r *http.Request) {
+	now, last := time.Now(), p.ignored.Load()
+	if last != nil && now.Sub(*last) < time.Minute || !p.ignored.CompareAndSwap(last, &now) {
+		return
+	}
+	p.log.Warn("header ignored: its sender is not within TRUSTED_PROXIES", "header", p.header, "peer", ClientIP(r, nil))
+}
+
+// Check has nobody to ask.
+func (p *proxyCheck) Check(context.Context) error { return nil }
+
+// State says what is configured.
+func (p *proxyCheck) State() string {
+	var trusted []string
+	for _, prefix := range p.trusted {
+		trusted = append(trusted, prefix.String())
+	}
+	return p.header + " from " + strings.Join(trusted, ", ")
 }

@@ -1,50 +1,49 @@
 package auth_test
 
 import (
-	"net/netip"
+	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/auth"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-func newProxy(t testing.TB, header string) *auth.Proxy {
+func newProxy(t testing.TB, header string, change func(*auth.Config, *auth.Deps)) *auth.Chain {
 	t.Helper()
-	p, err := auth.NewProxy(auth.ProxyOptions{UserHeader: header, TrustedProxies: []netip.Prefix{
-		netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("fe80::/10"),
-	}})
-	require.NoError(t, err)
-	return p
+	return build(t, auth.Config{
+		SessionCheck: setting.List{"proxy"}, TrustedProxies: proxies, ProxyConfig: auth.ProxyConfig{UserHeader: header},
+	}, nil, change)
 }
 
 func TestProxyBelievesTrustedPeersAlone(t *testing.T) {
 	t.Parallel()
+	p := newProxy(t, "X-Forwarded-User", nil)
 	for peer, want := range map[string]error{
 		"10.1.2.3:4711":          nil,
 		"[::ffff:10.1.2.3]:4711": nil,
-		"[fd00::1]:1":            nil,
-		"[fe80::1%eth0]:1":       nil,
-		"10.2.0.1:4711":          auth.ErrNoCredential,
-		"203.0.113.7:4711":       auth.ErrNoCredential,
+		"[fd00::1%eth0]:1":       nil,
+		"11.2.0.1:4711":          auth.ErrNoCredential,
 		"127.0.0.1:4711":         auth.ErrNoCredential,
 		"[2001:db8::1]:1":        auth.ErrNoCredential,
 		"10.1.2.3":               auth.ErrNoCredential,
 		"@":                      auth.ErrNoCredential,
 		"":                       auth.ErrNoCredential,
 	} {
-		t.Run(peer, func(t *testing.T) {
-			r := request("X-Forwarded-User", "alice", "X-Forwarded-For", "10.1.2.3", "X-Real-Ip", "10.1.2.3", "Forwarded", "for=10.1.2.3")
-			r.RemoteAddr = peer
-			id, err := newProxy(t, "").Authenticate(r)
-			require.ErrorIs(t, err, want)
-			assert.Equal(t, want == nil, id.Subject == "alice")
-		})
+		r := request("X-Forwarded-User", "alice", "X-Forwarded-For", "10.1.2.3", "X-Real-Ip", "10.1.2.3", "Forwarded", "for=10.1.2.3")
+		r.RemoteAddr = peer
+		result, err := p.Authenticate(r)
+		require.ErrorIs(t, err, want, peer)
+		assert.Equal(t, want == nil, result.Name == "alice", peer)
 	}
-	_, err := auth.NewProxy(auth.ProxyOptions{})
-	require.ErrorContains(t, err, "TRUSTED_PROXIES")
+	require.NoError(t, check(t, p))
+	assert.Equal(t, "X-Forwarded-User from 10.0.0.0/8, fd00::/8", state(p))
 }
 
 func TestProxyUser(t *testing.T) {
@@ -60,6 +59,7 @@ func TestProxyUser(t *testing.T) {
 		{"no header", nil, "", auth.ErrNoCredential},
 		{"an empty header, as for nobody", []string{"Remote-User", ""}, "", auth.ErrNoCredential},
 		{"the default header where another is set", []string{"X-Forwarded-User", "alice"}, "", auth.ErrNoCredential},
+		{"another spelling of the header", []string{"Remote_User", "alice"}, "", auth.ErrNoCredential},
 		{"blanks", []string{"Remote-User", " \t "}, "", auth.ErrUnauthenticated},
 		{"a control character", []string{"Remote-User", "al\tice"}, "", auth.ErrUnauthenticated},
 		{"257 bytes", []string{"Remote-User", strings.Repeat("a", 257)}, "", auth.ErrUnauthenticated},
@@ -68,12 +68,49 @@ func TestProxyUser(t *testing.T) {
 		{"the same value twice", []string{"Remote-User", "alice", "Remote-User", "alice"}, "", auth.ErrUnauthenticated},
 		{"an empty and another", []string{"Remote-User", "", "Remote-User", "bob"}, "", auth.ErrUnauthenticated},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			r := request(test.headers...)
-			r.RemoteAddr = "10.1.0.1:1"
-			id, err := newProxy(t, "remote-user").Authenticate(r)
-			require.ErrorIs(t, err, test.want)
-			assert.Equal(t, test.user, id.Subject)
-		})
+		r := request(test.headers...)
+		r.RemoteAddr = "10.1.0.1:1"
+		result, err := newProxy(t, "remote-user", nil).Authenticate(r)
+		require.ErrorIs(t, err, test.want, test.name)
+		assert.Equal(t, test.user, result.Name, test.name)
+	}
+}
+
+func TestAnIgnoredHeaderIsLoggedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		p := newProxy(t, "X-Forwarded-User", func(_ *auth.Config, d *auth.Deps) { d.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
+		lines := func() int { return strings.Count(logged.String(), "TRUSTED_PROXIES") }
+		ask := func(peer string, headers ...string) {
+			r := request(headers...)
+			r.RemoteAddr = peer
+			_, err := p.Authenticate(r)
+			require.ErrorIs(t, err, auth.ErrNoCredential)
+		}
+		ask("192.0.2.7:1")
+		require.Zero(t, lines(), "there is nothing to ignore")
+		for range 3 {
+			ask("192.0.2.7:1", "X-Forwarded-User", "canary")
+			ask("192.0.2.8:1", "X-Forwarded-User", "canary", "X-Forwarded-User", "canary")
+		}
+		require.Equal(t, 1, lines())
+		assert.Contains(t, logged.String(), "peer=192.0.2.7")
+		assert.NotContains(t, logged.String(), "canary")
+		time.Sleep(time.Minute)
+		ask("192.0.2.8:1", "X-Forwarded-User", "canary")
+		require.Equal(t, 2, lines())
+	})
+}
+
+func TestProxyConfiguration(t *testing.T) {
+	t.Parallel()
+	c := auth.Config{SessionCheck: setting.List{"proxy"}, ProxyConfig: auth.ProxyConfig{UserHeader: "X-Forwarded-User"}}
+	require.ErrorContains(t, c.Validate(), "TRUSTED_PROXIES is required")
+	c.TrustedProxies = proxies
+	require.NoError(t, c.Validate())
+	for _, header := range []string{"", "X User", "X_Forwarded_User"} {
+		c.ProxyConfig.UserHeader = header
+		require.ErrorContains(t, c.Validate(), "PROXY_USER_HEADER must be", header)
 	}
 }

@@ -1,0 +1,62 @@
+package auth
+
+import (
+	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/sethealth/tokenvend/internal/strictjson"
+)
+
+const maxName = 256
+
+// errPlaceholder is a name that Azure AD B2C gives to everybody.
+var errPlaceholder = errors.New("is a placeholder that the provider gives to everybody; name another claim (JWT_SUBJECT_CLAIM=oid)")
+
+// nobody is what programs write in place of a name that they do not have: several users would be one.
+var nobody = []string{"(null)", "null", "undefined", "[object Object]", "anonymousUser"}
+
+// parseName is the name of a user from a header, a claim or a member of a JSON document. An integer is its
+// digits as they were written. The error says what was found, to follow the name of where it was.
+func parseName(v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		return v, checkName(v)
+	case strictjson.Number:
+		if strings.ContainsAny(v.String(), ".eE") {
+			return "", errors.New("is a number with a fraction or an exponent")
+		}
+		return v.String(), checkName(v.String())
+	case nil:
+		return "", errors.New("is missing")
+	case bool:
+		return "", errors.New("is a boolean")
+	case []any:
+		return "", errors.New("is an array")
+	default:
+		return "", errors.New("is an object")
+	}
+}
+
+func checkName(s string) error {
+	switch {
+	// U+FFFD is what decoders put in place of what they cannot read, so that several users would be one.
+	case !utf8.ValidString(s), strings.ContainsRune(s, utf8.RuneError):
+		return errors.New("is not UTF-8")
+	case !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.IsGraphic(r) && !unicode.IsSpace(r) }):
+		return errors.New("is blank")
+	case len(s) > maxName:
+		return errors.New("is longer than 256 bytes")
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return errors.New("holds control characters")
+	case strings.EqualFold(strings.Trim(s, " ."), "Not supported currently. Use oid claim"):
+		return errPlaceholder
+	}
+	for _, word := range nobody {
+		if strings.EqualFold(s, word) {
+			return errors.New("is a placeholder for nobody")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package auth
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/sethealth/tokenvend/internal/strictjson"
+)
+
+// lookup finds a member by its path: a name, or, where there is none of that name, a way into objects at
+// its dots. A null on the way is found, and nil.
+func lookup(object map[string]any, path string) (value any, found bool) {
+	if value, found = object[path]; found {
+		return value, true
+	}
+	first, rest, deeper := strings.Cut(path, ".")
+	if !deeper {
+		return nil, false
+	}
+	switch inner := object[first].(type) {
+	case map[string]any:
+		return lookup(inner, rest)
+	case nil:
+		_, found = object[first]
+	}
+	return nil, found
+}
+
+// Rules are JWT_REQUIRED_CLAIMS: all must match.
+type Rules []rule
+
+// rule is one of them: the claim at path is, holds or consists of one of the values.
+type rule struct {
+	path   string
+	values []string
+}
+
+// Decode implements envconfig.Decoder.
+func (r *Rules) Decode(value string) error {
+	*r = nil
+	for _, item := range split(value, ',') {
+		path, alternatives, ok := strings.Cut(item, "=")
+		one := rule{path: strings.TrimSpace(path)}
+		if !ok || slices.Contains(strings.Split(one.path, "."), "") {
+			return errors.New("no path=value")
+		}
+		for _, alternative := range split(alternatives, '|') {
+			literal := unescape(strings.TrimSpace(alternative))
+			if literal == "" {
+				return errors.New("no value")
+			}
+			one.values = append(one.values, literal)
+		}
+		*r = append(*r, one)
+	}
+	return nil
+}
+
+// MustBe says what a value must look like.
+func (Rules) MustBe() string {
+	return `a comma-separated list of path=value or path=value|value; a backslash makes , | and \ literal`
+}
+
+// split cuts s at each separator that no backslash stands before. The backslashes stay.
+func split(s string, separator byte) (parts []string) {
+	start := 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case separator:
+			parts = append(parts, s[start:i])
+			start = i + 1
+		}
+	}
+	return append(parts, s[start:])
+}
+
+func unescape(s string) string {
+	return strings.NewReplacer(`\\`, `\`, `\,`, `,`, `\|`, `|`).Replace(s)
+}
+
+// matches reports whether a claim satisfies the rule: by being one of its values, an array that holds one,
+// or, named scope or scp, words of which one is.
+func (r rule) matches(claim any) bool {
+	switch claim := claim.(type) {
+	case []any:
+		return slices.ContainsFunc(claim, r.equals)
+	case string:
+		name := r.path[strings.LastIndexByte(r.path, '.')+1:]
+		if (name == "scope" || name == "scp") && slices.ContainsFunc(strings.Fields(claim), func(word string) bool { return slices.Contains(r.values, word) }) {
+			return true
+		}
+	}
+	return r.equals(claim)
+}
+
+func (r rule) equals(value any) bool {
+	switch value := value.(type) {
+	case string:
+		return slices.Contains(r.values, value)
+	case bool:
+		return value && slices.Contains(r.values, "true") || !value && slices.Contains(r.values, "false")
+	case strictjson.Number:
+		return !strings.ContainsAny(value.String(), ".eE") && slices.Contains(r.values, value.String())
+	default:
+		return false
+	}
+}
