@@ -151,7 +151,9 @@ func TestForwardCheckWantsARejection(t *testing.T) {
 					assert.Empty(t, r.Header[credential])
 				}
 				return test.answer(r)
-			}, func(c *auth.Config, _ *auth.Deps) { c.UserField, c.Headers = test.field, setting.List{"X-Session-Token"} })
+			}, func(c *auth.Config, _ *auth.Deps) {
+				c.UserField, c.Headers = test.field, setting.List{"X-Session-Token"}
+			})
 			err := check(t, f)
 			if test.says == "" {
 				require.NoError(t, err)
