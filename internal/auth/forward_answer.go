@@ -43,11 +43,7 @@ func (f *forwardCheck) userInHeader(header http.Header) (string, error) {
 	if slices.ContainsFunc(values, func(value string) bool { return value != values[0] }) {
 		return "", fmt.Errorf("it names two users in %s (FORWARD_USER_HEADER)", f.UserHeader)
 	}
-	name, err := parseName(values[0])
-	if err != nil {
-		return "", fmt.Errorf("the user in %s (FORWARD_USER_HEADER) %w", f.UserHeader, err)
-	}
-	return name, nil
+	return nameFrom(values[0], f.UserHeader+" (FORWARD_USER_HEADER)")
 }
 
 // userInBody reads a JSON document. Some frameworks say in it, with 200, that nobody is signed in.
@@ -70,9 +66,17 @@ func (f *forwardCheck) userInBody(body []byte) (string, error) {
 	case value == nil:
 		return "", unauthenticated(fmt.Sprintf("the session endpoint's %s is null: nobody is signed in", f.UserField))
 	}
+	return nameFrom(value, f.UserField+" (FORWARD_USER_FIELD)")
+}
+
+// nameFrom reads a name. One that stands for everybody says that nobody is signed in.
+func nameFrom(value any, where string) (string, error) {
 	name, err := parseName(value)
-	if err != nil {
-		return "", fmt.Errorf("the user in %s (FORWARD_USER_FIELD) %w", f.UserField, err)
+	switch {
+	case errors.Is(err, errPlaceholder):
+		return "", unauthenticated("the user in " + where + " " + err.Error())
+	case err != nil:
+		return "", fmt.Errorf("the user in %s %w", where, err)
 	}
 	return name, nil
 }

@@ -24,7 +24,7 @@ const userHeader = "X-Auth-Request-User"
 // build makes a chain of one check.
 func build(t testing.TB, c auth.Config, answers transport, change func(*auth.Config, *auth.Deps)) *auth.Chain {
 	t.Helper()
-	d := auth.Deps{Logger: quiet, Registerer: prometheus.NewRegistry(), UserAgent: "tokenvend/test"}
+	d := auth.Deps{Logger: quiet, Registerer: prometheus.NewRegistry(), UserAgent: "tokenvend/test", Size: 1000}
 	if answers != nil {
 		d.Transport = answers
 	}
@@ -89,6 +89,8 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		{name: "signed out is an empty object", field: "user.email", status: 200, body: ` {} `, want: auth.ErrUnauthenticated, says: "nobody is signed in"},
 		{name: "signed out is null on the way", field: "user.email", status: 200, body: `{"user":null,"session":null}`, want: auth.ErrUnauthenticated, says: "user.email"},
 		{name: "signed out is null at its end", field: "user.email", status: 200, body: `{"user":{"email":null}}`, want: auth.ErrUnauthenticated, says: "user.email"},
+
+		{name: "a placeholder for everybody is nobody", status: 200, headers: []string{userHeader, "Not supported currently. Use oid claim."}, want: auth.ErrUnauthenticated, says: "placeholder"},
 
 		{name: "302", status: 302, headers: []string{"Location", "https://canary.example/"}, want: auth.ErrUnavailable, says: "302, a redirect"},
 		{name: "304", status: 304, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
@@ -226,6 +228,7 @@ func TestForwardCredential(t *testing.T) {
 			f, last := asked(t, func(c *auth.Config, _ *auth.Deps) { c.Cookies, c.Headers = test.cookies, test.headers })
 			_, err := f.Authenticate(request(test.sent...))
 			require.ErrorIs(t, err, test.want)
+			assert.Equal(t, strings.HasPrefix(test.name, "N") && err != nil, err != nil && strings.Contains(err.Error(), "Negotiate and NTLM are not passed on"))
 			got := last()
 			require.Equal(t, test.want == nil, got != nil, "asked")
 			if got != nil {
