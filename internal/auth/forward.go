@@ -126,6 +126,9 @@ func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
 			return nil, err
 		}
 	}
+	if len(header) == 0 && slices.ContainsFunc(r.Header["Authorization"], signsInConnection) {
+		return nil, fmt.Errorf("%w: Negotiate and NTLM are not passed on, they sign in a connection", ErrNoCredential)
+	}
 	if len(header) == 0 {
 		return nil, ErrNoCredential
 	}
