@@ -88,7 +88,7 @@ func TestTheModuleUnderTheDocumentedPolicy(t *testing.T) {
 	script := fmt.Sprintf(`
 		import { keepSignedIn } from '%[1]s/client.js';
 		window.source = keepSignedIn({ url: '%[1]s/token', onToken: (token) => { told.tokens.push({ token }); } });`, w.tokens)
-	p := w.open(w.add(policy, script))
+	p := w.open(w.add(policy+"; require-trusted-types-for 'script'", script))
 	assert.Equal(t, "alice", w.owner(p.untilTokens(1).Tokens[0].Token))
 	assert.Empty(t, eval[[]string](p, "violations"))
 	p.run("source.stop()") // else it would share its token
