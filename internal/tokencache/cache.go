@@ -1,0 +1,246 @@
+// Package tokencache keeps tokens until they have to be replaced. [Cache] is a [sethealth.Issuer] around
+// another one: it remembers tokens in this process, decides by their lifetime, and makes one call for
+// simultaneous requests. With [Redis], replicas share tokens, and the rate limit. The package knows nothing of
+// HTTP, sessions or the wire to Sethealth.
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/sethealth/tokenvend/internal/sethealth"
+)
+
+const (
+	// staleLife is what a token must have left to stand in for a new one that is not available.
+	staleLife = 5 * time.Second
+	// staleMargin is how much sooner the wait for a new one ends than that: a timer may fire late.
+	staleMargin = 100 * time.Millisecond
+	// marks bounds the rejected tokens and the failures that are remembered, each.
+	marks = 10_000
+)
+
+// Options are what a [Cache] is made of, besides its Config.
+type Options struct {
+	TTL        time.Duration // the lifetime that is requested; 0 if that is left to Sethealth
+	Timeout    time.Duration // how long one call to the source may take
+	Redis      *Redis        // nil without
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Cache issues tokens by these rules:
+//
+//   - more than half of the TTL left: the cached token;
+//   - more than the least life, or what the caller asks for, left: the cached token, and one refresh in the
+//     background;
+//   - less: a new token; if none is available, the cached one as long as it has 5 s left; then the error.
+//
+// A token is issued only to the user that it was requested for, and never once that user has rejected it.
+// Tokens are not bound to the service account: they serve on when its key and secret are replaced.
+type Cache struct {
+	source  sethealth.Issuer
+	shared  *shared // nil without Redis
+	options Options
+	minLife time.Duration
+	metrics *metrics
+
+	tokens   *otter.Cache[sethealth.User, *entry] // nil with TOKEN_CACHE=off
+	rejected *otter.Cache[rejection, struct{}]
+	failures *otter.Cache[sethealth.User, failure]
+	calls    singleflight.Group
+
+	base    context.Context // ends every call on Close
+	cancel  context.CancelFunc
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup
+}
+
+// entry is a cached token.
+type entry struct {
+	token      sethealth.Token
+	half       time.Duration // with no more than this left, it is refreshed in the background
+	refreshing atomic.Bool
+}
+
+// rejection is a token that must not be issued again. The user is part of it, so that nobody can reject
+// the tokens of others.
+type rejection struct {
+	user sethealth.User
+	id   string
+}
+
+// New makes a Cache of a valid Config around a source of new tokens. Close it after use.
+func New(c Config, source sethealth.Issuer, o Options) (*Cache, error) {
+	cache := &Cache{source: source, options: o, minLife: c.MinLife}
+	cache.base, cache.cancel = context.WithCancel(context.Background())
+	cache.metrics = newMetrics(o.Registerer, func() int {
+		if cache.tokens == nil {
+			return 0
+		}
+		return cache.tokens.EstimatedSize()
+	})
+	cache.rejected = newStore[rejection, struct{}](marks, nil)
+	cache.failures = newStore[sethealth.User, failure](marks, nil)
+	if c.Cache != "off" {
+		cache.tokens = newStore(c.Size, func(e otter.DeletionEvent[sethealth.User, *entry]) {
+			if e.Cause == otter.CauseOverflow {
+				cache.metrics.evictions.Inc()
+			}
+		})
+	}
+	if o.Redis != nil {
+		cache.metrics.withRedis(o.Registerer)
+		cache.shared = newShared(o)
+	}
+	return cache, nil
+}
+
+// newStore is bounded by size alone: with an expiry, otter would start a goroutine, and take 0 for never.
+func newStore[K comparable, V any](size int, deleted func(otter.DeletionEvent[K, V])) *otter.Cache[K, V] {
+	return otter.Must(&otter.Options[K, V]{MaximumSize: size, OnAtomicDeletion: deleted, Logger: &otter.NoopLogger{}})
+}
+
+// Issue returns a token by the rules of [Cache]. Its error is the source's, or ctx's.
+func (c *Cache) Issue(ctx context.Context, user sethealth.User, r sethealth.Request) (sethealth.Token, error) {
+	if r.Rejected != "" {
+		c.reject(user, r.Rejected)
+	}
+	r.MinLife = max(r.MinLife, c.minLife)
+	held, now := c.lookup(user), time.Now()
+	if held != nil && held.token.Remaining(now) > r.MinLife {
+		if held.token.Remaining(now) <= held.half && c.refresh(user, held) {
+			c.count("refresh_ahead")
+		} else {
+			c.count("hit")
+		}
+		return held.token, nil
+	}
+	token, err := c.fresh(ctx, user, r, held)
+	switch {
+	case err != nil:
+		c.count("error")
+	case token.Source == sethealth.Stale:
+		c.count("stale")
+	default:
+		c.count("miss")
+	}
+	return token, err
+}
+
+func (c *Cache) count(result string) { c.metrics.lookups.WithLabelValues(result).Inc() }
+
+// lookup is the user's cached token, or nil.
+func (c *Cache) lookup(user sethealth.User) *entry {
+	if c.tokens == nil {
+		return nil
+	}
+	if e, ok := c.tokens.GetIfPresent(user); ok && !c.isRejected(user, e.token.ID) {
+		return e
+	}
+	return nil
+}
+
+// keep remembers a token whose end is known.
+func (c *Cache) keep(user sethealth.User, token sethealth.Token) {
+	left := token.Remaining(time.Now())
+	if c.tokens == nil || token.Expires.IsZero() || left <= 0 {
+		return
+	}
+	e := &entry{token: token, half: c.options.TTL / 2}
+	// Sethealth may give less than was requested. A new token would have no more left than this one had.
+	if e.half == 0 || token.Source == sethealth.Minted && left < c.options.TTL {
+		e.half = left / 2
+	}
+	e.token.Source = sethealth.Cache
+	c.tokens.Set(user, e)
+}
+
+// standIn is the cached token in place of a new one, as long as it has some time left.
+func (c *Cache) standIn(user sethealth.User) (sethealth.Token, bool) {
+	e := c.lookup(user)
+	if e == nil || e.token.Remaining(time.Now()) < staleLife {
+		return sethealth.Token{}, false
+	}
+	token := e.token
+	token.Source = sethealth.Stale
+	return token, true
+}
+
+// reject remembers that Sethealth refused one of the user's tokens, and drops it.
+func (c *Cache) reject(user sethealth.User, id string) {
+	if c.isRejected(user, id) {
+		return
+	}
+	c.rejected.Set(rejection{user, id}, struct{}{})
+	if c.shared != nil {
+		c.background(func(ctx context.Context) { c.shared.drop(ctx, user, id) })
+	}
+}
+
+func (c *Cache) isRejected(user sethealth.User, id string) bool {
+	_, rejected := c.rejected.GetIfPresent(rejection{user, id})
+	return rejected
+}
+
+// Drop forgets the tokens of users that are not entitled any more, in memory and in Redis.
+func (c *Cache) Drop(match func(sethealth.User) bool) {
+	if c.tokens == nil {
+		return
+	}
+	var dropped []sethealth.User
+	for user := range c.tokens.Keys() {
+		if match(user) {
+			c.tokens.Invalidate(user)
+			dropped = append(dropped, user)
+		}
+	}
+	if c.shared != nil && len(dropped) > 0 {
+		c.background(func(ctx context.Context) {
+			for _, user := range dropped {
+				c.shared.drop(ctx, user, "")
+			}
+		})
+	}
+}
+
+// begin reports whether the Cache is open, and keeps Close waiting until the caller calls running.Done.
+func (c *Cache) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.running.Add(1)
+	}
+	return !c.closed
+}
+
+// background runs work that no request waits for.
+func (c *Cache) background(work func(context.Context)) {
+	if c.begin() {
+		go func() {
+			defer c.running.Done()
+			work(c.base)
+		}()
+	}
+}
+
+// Close ends the calls that are in progress, background refreshes above all, and waits for them. A request
+// that needs a new token after that fails.
+func (c *Cache) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel()
+	c.running.Wait()
+}
+
+var errClosed = errors.Join(errors.New("tokencache: closed"), sethealth.ErrUnavailable)

@@ -1,0 +1,192 @@
+// Package redistest runs real redis-server processes for tests, on free loopback ports and without
+// persistence, and makes them ill on demand.
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Require is the environment variable that makes a missing redis-server a failure, where tests would skip.
+const Require = "TOKENVEND_REQUIRE_REDIS"
+
+// Server is one redis-server process.
+type Server struct {
+	// Addr is host:port; it stays the same over restarts.
+	Addr string
+
+	t      testing.TB
+	binary string
+	args   []string
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+}
+
+// Start runs a redis-server with further arguments, such as "--requirepass", "x", until the test ends. If
+// the binary is not installed the test is skipped, or fails if [Require] is 1.
+func Start(t testing.TB, args ...string) *Server {
+	t.Helper()
+	s := Prepare(t, args...)
+	s.Run()
+	return s
+}
+
+// Prepare is a server that does not run yet, with its address taken.
+func Prepare(t testing.TB, args ...string) *Server {
+	t.Helper()
+	binary, err := exec.LookPath("redis-server")
+	if err != nil && os.Getenv(Require) == "1" {
+		t.Fatal("redis-server is not installed, and " + Require + "=1 asks for it (Debian: apt-get install redis-server)")
+	}
+	if err != nil {
+		t.Skip("skipped: redis-server is not installed (Debian: apt-get install redis-server)")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := listener.Addr().(*net.TCPAddr)
+	_ = listener.Close()
+	s := &Server{t: t, binary: binary, Addr: addr.String()}
+	s.args = append([]string{
+		"--port", fmt.Sprint(addr.Port), "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "no",
+	}, args...)
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// URL is a REDIS_URL for the server, without a user or password.
+func (s *Server) URL() string { return "redis://" + s.Addr + "/0" }
+
+// Run starts the process and waits until it answers.
+func (s *Server) Run() {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cmd = exec.Command(s.binary, s.args...)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal("redis-server does not start:", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatal("redis-server does not listen:", err)
+		}
+		time.Sleep(5 * time.Millisecond) // there is nothing else to wait on
+	}
+}
+
+// Freeze stops the process where it is: connections stay open and nothing answers.
+func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen process go on.
+func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Kill ends the process at once and waits for its end. All data is lost. Run starts it again.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+	s.cmd = nil
+}
+
+// Do sends one command to a server without a password, as an operator would, and returns the answer.
+func (s *Server) Do(args ...any) any {
+	s.t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: s.Addr, Protocol: 2})
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	answer, err := client.Do(ctx, args...).Result()
+	if err != nil && err != redis.Nil {
+		s.t.Fatalf("%v: %v", args[0], err)
+	}
+	return answer
+}
+
+// Dump is every key of the server with its value as bytes.
+func (s *Server) Dump() map[string]string {
+	s.t.Helper()
+	dump := map[string]string{}
+	for _, key := range s.Do("KEYS", "*").([]any) {
+		value, _ := s.Do("GET", key).(string)
+		dump[key.(string)] = value
+	}
+	return dump
+}
+
+// Slow is the server behind a line that takes d for every answer: a URL for it, until the test ends.
+func (s *Server) Slow(d time.Duration) string {
+	s.t.Helper()
+	return s.SlowBy(func() time.Duration { return d })
+}
+
+// SlowBy is [Server.Slow] behind a line whose time may change.
+func (s *Server) SlowBy(d func() time.Duration) string {
+	s.t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	s.t.Cleanup(func() { _ = listener.Close(); running.Wait() })
+	running.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", s.Addr)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			running.Go(func() { copySlowly(server, client, func() time.Duration { return 0 }) })
+			running.Go(func() { copySlowly(client, server, d) })
+		}
+	})
+	return "redis://" + listener.Addr().String() + "/0"
+}
+
+// copySlowly copies until either side is closed, and closes both.
+func copySlowly(to, from net.Conn, d func() time.Duration) {
+	defer to.Close()
+	defer from.Close()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		time.Sleep(d())
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
