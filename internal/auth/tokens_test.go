@@ -182,6 +182,7 @@ func serving(document string) transport {
 func inBubble(t *testing.T, f func(t *testing.T)) {
 	synctest.Test(t, func(t *testing.T) {
 		f(t)
+		time.Sleep(10 * time.Second) // a fetch that nobody waits for any more
 		synctest.Wait()
 	})
 }
