@@ -88,10 +88,13 @@ func (c *JWTConfig) validateKeys(p *setting.Problems, insecureHosts setting.List
 			p.Add("JWT_ISSUER", "%s", err)
 		}
 	}
+	keys := *c
 	if _, err := c.allowed(); err != nil {
 		p.Add("JWT_ALGORITHMS", "%s", err)
-	} else if source := c.static(); source.IsSet() {
-		if _, err := c.parseStatic(source.Get().Reveal()); err != nil {
+		keys.Algorithms = nil
+	}
+	if source := keys.static(); source.IsSet() {
+		if _, err := keys.parseStatic(source.Get().Reveal()); err != nil {
 			p.Add(source.Name(), "must be %s", err)
 		}
 	}
