@@ -420,19 +420,17 @@ const openTabs = (name, hear) => {
       let mine;
       interrupt = () => patience.abort();
       const limit = setTimeout(interrupt, LOCK_PATIENCE);
-      const hold = (options, hasWaited) => locks.request(lock, options, async (granted) => {
-        if (!granted) return;
-        mine = true;
-        clearTimeout(limit);
-        await work(hasWaited);
-      });
+      const asked = performance.now();
       try {
-        await hold({ ifAvailable: true }, false);
-        if (!mine) await hold({ signal: patience.signal }, true);
+        return await locks.request(lock, { signal: patience.signal }, () => {
+          mine = true;
+          clearTimeout(limit);
+          return work(performance.now() - asked > 20);
+        });
       } catch (error) {
         clearTimeout(limit);
         if (mine) throw error;
-        await work();
+        return work();
       }
     },
   };

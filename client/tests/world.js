@@ -50,10 +50,9 @@ class Channels {
 
 class Locks {
   queues = new Map();
-  async request(name, { signal, ifAvailable }, work) {
+  async request(name, { signal }, work) {
     signal?.throwIfAborted();
     const queue = this.queues.get(name) ?? [];
-    if (ifAvailable && queue.length) return work(null);
     this.queues.set(name, queue);
     await new Promise((resolve, reject) => {
       queue.push(resolve);
