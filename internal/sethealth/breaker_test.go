@@ -85,6 +85,19 @@ func TestTheBreakerOpensOnSustainedFailureAndClosesByItself(t *testing.T) {
 	})
 }
 
+func TestARequestThatOpensTheBreakerIsNotRetried(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
+		u.set(always(503))
+		fail(t, c, u, 18)
+		u.set(always(503, "Retry-After", "1"))
+		start := time.Now()
+		_, err := c.Issue(t.Context(), anna, nothing)
+		require.ErrorContains(t, err, "status 503")
+		assert.Equal(t, 20, u.count())
+		assert.Equal(t, time.Second, time.Since(start))
+	})
+}
+
 func TestAServerThatIsUpDoesNotOpenTheBreaker(t *testing.T) {
 	for name, answer := range map[string]script{
 		"that refuses the request":         always(400),

@@ -75,12 +75,14 @@ func New(c Config, credentials *Credentials, d Deps) (*Client, error) {
 	return client, nil
 }
 
-// Issue requests a token. Every token is a new one with the lifetime of TOKEN_TTL, so that there is nothing
-// in the Request to choose by.
-func (c *Client) Issue(ctx context.Context, user User, _ Request) (Token, error) {
+// Issue requests a token, whose lifetime is always that of TOKEN_TTL.
+func (c *Client) Issue(ctx context.Context, user User, r Request) (Token, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, c.config.Timeout, errTimeLimit)
 	defer cancel()
 	token, err := c.request(limited, user)
+	if err == nil && token.ID == r.Rejected {
+		token, err = Token{}, unusable(errRejectedToken)
+	}
 	if !callerLeft(limited) {
 		c.availability.Record(ctx, err)
 	}
@@ -103,7 +105,6 @@ func (c *Client) request(ctx context.Context, user User) (Token, error) {
 			}
 			account = present
 		case f.retry && retries < c.config.MaxRetries && c.pause(ctx, max(backoff(retries), f.retryAfter)):
-			account = c.credentials.pair()
 			retries++
 			c.metrics.retries.Inc()
 		default:

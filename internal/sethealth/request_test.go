@@ -78,6 +78,16 @@ func TestWhatAnAttemptMeans(t *testing.T) {
 	}
 }
 
+func TestARejectedTokenIsNotIssuedAgain(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
+		token, err := c.Issue(t.Context(), anna, sethealth.Request{Rejected: "0123456789abcdef"})
+		require.NoError(t, err)
+		token, err = c.Issue(t.Context(), anna, sethealth.Request{Rejected: token.ID})
+		require.ErrorIs(t, err, sethealth.ErrInvalid)
+		assert.Zero(t, token)
+	})
+}
+
 func TestRetriesBackOffWithFullJitter(t *testing.T) {
 	var short, long bool
 	for range 40 {

@@ -51,7 +51,7 @@ type Issuer interface {
 // Token is an access token for one user.
 type Token struct {
 	Value secret.Value
-	// Expires is the honest end of the token's lifetime; zero if it is not known.
+	// Expires is the honest end of the token's lifetime, by the wall clock alone; zero if it is not known.
 	Expires time.Time
 	// ID is the first 16 hex digits of the token's SHA-256, by which logs and pages name it.
 	ID string
@@ -59,9 +59,9 @@ type Token struct {
 	Source Source
 }
 
-// Remaining is how long the token is still valid at now, by the wall clock; negative after its end. It
-// means nothing if Expires is zero.
-func (t Token) Remaining(now time.Time) time.Duration { return t.Expires.Round(0).Sub(now) }
+// Remaining is how long the token is still valid at now; negative after its end. It means nothing if Expires
+// is zero.
+func (t Token) Remaining(now time.Time) time.Duration { return t.Expires.Sub(now) }
 
 // Source is where a token came from, as the audit log names it.
 type Source string

@@ -2,7 +2,6 @@ package sethealth_test
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"pgregory.net/rapid"
@@ -38,11 +37,4 @@ func TestAPseudonymIsStableAndKeyedByTheSecret(t *testing.T) {
 	assert.Equal(t, defaults().credentials().Pseudonym(anna), f.credentials().Pseudonym(anna))
 	f.Secret = secret.Static("SETHEALTH_SECRET", secret.New("secret-2"))
 	assert.NotEqual(t, defaults().credentials().Pseudonym(anna), f.credentials().Pseudonym(anna))
-}
-
-func TestWhatRemainsOfATokenIsByTheWallClock(t *testing.T) {
-	now := time.Now()
-	token := sethealth.Token{Expires: now.Add(time.Hour)}
-	assert.Equal(t, 50*time.Minute, token.Remaining(now.Add(10*time.Minute)))
-	assert.Equal(t, -time.Minute, token.Remaining(now.Round(0).Add(61*time.Minute)))
 }

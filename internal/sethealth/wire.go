@@ -54,6 +54,8 @@ var (
 	errNotObject = errors.New("not a JSON object")
 	errBadToken  = errors.New("no token that is a plain string")
 	errExpired   = errors.New("the token has already expired")
+
+	errRejectedToken = errors.New("the token is the one that was rejected")
 )
 
 // decodeToken takes the token out of the body of a 200 that was asked for at start. Its end is the earlier

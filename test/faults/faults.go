@@ -41,6 +41,10 @@ type Faults struct {
 // Set puts faults in force, in place of those before. The zero Faults is good behaviour.
 func Set(e *emulator.Emulator, f Faults) {
 	e.SetJWTLife(f.JWTLife)
+	if f == (Faults{}) {
+		e.Set(emulator.Fault{})
+		return
+	}
 	e.Set(emulator.Fault{Name: "of the tests", Play: f.play, Times: f.Times})
 }
 

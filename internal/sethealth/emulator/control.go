@@ -14,7 +14,6 @@ import (
 //	PUT  /credentials  {"key":"…","secret":"…"}: the only accepted ones from now on
 //	POST /reset        counts to zero, fault ended
 //	POST /verify       {"token":"…"}: 200 if the token is valid, else 401; its status, and what it stands for
-//	POST /revoke       {"token":"…"}: refused from now on; the answer is that of /verify
 func (e *Emulator) Control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, e.State()) })
@@ -24,19 +23,7 @@ func (e *Emulator) Control() http.Handler {
 		e.Reset()
 		writeJSON(w, http.StatusOK, e.State())
 	})
-	mux.HandleFunc("POST /verify", func(w http.ResponseWriter, r *http.Request) {
-		var t struct{ Token string }
-		if readJSON(w, r, &t) {
-			e.writeStatus(w, t.Token)
-		}
-	})
-	mux.HandleFunc("POST /revoke", func(w http.ResponseWriter, r *http.Request) {
-		var t struct{ Token string }
-		if readJSON(w, r, &t) {
-			e.Revoke(t.Token)
-			e.writeStatus(w, t.Token)
-		}
-	})
+	mux.HandleFunc("POST /verify", e.verify)
 	return mux
 }
 
@@ -68,9 +55,13 @@ func (e *Emulator) setCredentials(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// writeStatus answers as an API that takes the token would.
-func (e *Emulator) writeStatus(w http.ResponseWriter, token string) {
-	claims, status := e.tokens.check(token)
+// verify answers as an API that takes the token would.
+func (e *Emulator) verify(w http.ResponseWriter, r *http.Request) {
+	var t struct{ Token string }
+	if !readJSON(w, r, &t) {
+		return
+	}
+	claims, status := e.tokens.check(t.Token)
 	code := http.StatusUnauthorized
 	if status == Valid {
 		code = http.StatusOK

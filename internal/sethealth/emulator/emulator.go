@@ -104,9 +104,6 @@ func (e *Emulator) Reset() {
 	clear(e.users)
 }
 
-// Revoke refuses a token from now on.
-func (e *Emulator) Revoke(token string) { e.tokens.revoke(token) }
-
 // Verify reports what a token stands for and whether it is valid.
 func (e *Emulator) Verify(token string) (Claims, bool) {
 	claims, status := e.tokens.check(token)

@@ -19,7 +19,7 @@ type Claims struct {
 	User     string    `json:"user"`
 	Expires  time.Time `json:"expires"`
 	TestMode bool      `json:"test_mode"`
-	Number   int       `json:"number"` // counts tokens, so that all of those before one can be revoked
+	Number   int       `json:"number"` // counts tokens, so that all of those issued until now can be revoked
 }
 
 // Status is what became of a token.
@@ -33,14 +33,13 @@ const (
 	Unknown Status = "unknown" // changed, or not of this Emulator
 )
 
-// tokens are sealed claims, so that only those that were revoked need to be remembered.
+// tokens are sealed claims, so that none needs to be remembered.
 type tokens struct {
 	seal cipher.AEAD
 
 	mu             sync.Mutex
 	issued         int
-	revokedThrough int          // all tokens up to this number are
-	revoked        map[int]bool // and these
+	revokedThrough int // the number of the last token that is
 }
 
 func newTokens() *tokens {
@@ -54,7 +53,7 @@ func newTokens() *tokens {
 	if err != nil {
 		panic(err) // only for another cipher
 	}
-	return &tokens{seal: seal, revoked: make(map[int]bool)}
+	return &tokens{seal: seal}
 }
 
 // issue makes a token. With a jwtLife it is a JWT with an exp, whose signature is the opaque token.
@@ -95,7 +94,7 @@ func (t *tokens) check(token string) (Claims, Status) {
 	switch {
 	case !ok:
 		return Claims{}, Unknown
-	case claims.Number <= t.revokedThrough || t.revoked[claims.Number]:
+	case claims.Number <= t.revokedThrough:
 		return claims, Revoked
 	case !time.Now().Before(claims.Expires):
 		return claims, Expired
@@ -117,17 +116,8 @@ func (t *tokens) open(token string) (c Claims, ok bool) {
 	return c, err == nil
 }
 
-func (t *tokens) revoke(token string) {
-	if claims, ok := t.open(token); ok {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.revoked[claims.Number] = true
-	}
-}
-
 func (t *tokens) revokeAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.revokedThrough = t.issued
-	clear(t.revoked)
 }
