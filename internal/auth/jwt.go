@@ -123,7 +123,7 @@ func (c *JWTConfig) allowed() (list []jose.SignatureAlgorithm, err error) {
 	for _, name := range names {
 		algorithm := jose.SignatureAlgorithm(name)
 		if !slices.Contains(possible, plainEdDSA(algorithm)) {
-			return nil, fmt.Errorf("must be a comma-separated list of %v, as the key is", possible)
+			return nil, fmt.Errorf("must be a comma-separated list of those that go with the key: %v", possible)
 		}
 		if list = append(list, algorithm); plainEdDSA(algorithm) == jose.EdDSA {
 			list = append(list, jose.EdDSA, ed25519Name)
