@@ -62,7 +62,7 @@ export function keepSignedIn(options) {
   let delivered; // the last onToken
   let timer;
   let tabs;
-  let leaving; // aborts what the back-forward cache does not keep
+  let leaving; // aborts what keeps a page out of the back-forward cache
   let away; // from pagehide on: a promise of the page's return
   let comeBack;
 
@@ -156,7 +156,7 @@ export function keepSignedIn(options) {
       if (isNewer) signedOut('user_changed');
     } else if (news === 'changed') {
       if (headers && hash === message.was) doubt(0);
-    } else if (isOurs(message, born)) {
+    } else if (message.token && isOurs(message, born)) {
       hearToken(message, born, clock() + message.left - late, isNewer);
     }
   };
@@ -193,10 +193,8 @@ export function keepSignedIn(options) {
       end('failed', error);
       call(onError, error);
     } else {
-      const isOurs = OUTAGES.includes(code);
-      const wait = clock() + Math.min(retryAfter * 1e3, isOurs ? LONGEST_WAIT : LONGEST_BACKOFF);
-      barred = isOurs ? wait : 0;
-      next = wait + Math.random() * Math.min(1e3 * 2 ** ++failures, LONGEST_BACKOFF);
+      barred = OUTAGES.includes(code) ? clock() + Math.min(retryAfter * 1e3, LONGEST_WAIT) : 0;
+      next = Math.max(barred, clock()) + Math.random() * Math.min(1e3 * 2 ** ++failures, LONGEST_BACKOFF);
       const isTold = lastError?.code === code;
       lastError = error;
       if (!isTold) call(onError, error);
@@ -372,7 +370,7 @@ const read = ({ token, token_id: id, user_hash: hash, expires_in: life = 1 }, { 
   return { token, id: /^[0-9a-f]{16}$/.test(id) ? id : undefined, hash: typeof hash === 'string' && hash ? hash : undefined };
 };
 
-const refusal = ({ status, headers }, { code, status: stated, request_id: requestId }) => {
+const refusal = ({ status, headers }, { code, status: stated = status, request_id: requestId }) => {
   const isOurs = /^application\/problem\+json/i.test(headers.get('Content-Type')) && stated === status &&
     [...VERDICTS, ...OUTAGES].includes(code);
   const wait = headers.get('Retry-After');

@@ -209,8 +209,7 @@ func (x *record) traceID(r *http.Request) string {
 	if id := x.span.TraceID(); id != "" {
 		return id
 	}
-	id, _ := telemetry.TraceID(r.Header.Get("Traceparent"))
-	return id
+	return telemetry.CallersTrace(r.Header)
 }
 
 // levelOf keeps probes out of the usual log and puts what an operator must see above it.

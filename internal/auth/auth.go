@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,23 +83,32 @@ func (c *Config) Validate() error {
 	if len(c.SessionCheck) == 0 {
 		p.Required("SESSION_CHECK", "one or more of jwt, forward, introspection, proxy")
 	}
+	checks := map[string]func(p *setting.Problems){
+		"jwt":           func(p *setting.Problems) { c.JWTConfig.validate(p, c.InsecureHTTPHosts) },
+		"forward":       c.ForwardConfig.validate,
+		"introspection": func(p *setting.Problems) { c.IntrospectionConfig.validate(p, c.InsecureHTTPHosts) },
+		"proxy":         func(p *setting.Problems) { c.ProxyConfig.validate(p, c.TrustedProxies) },
+	}
 	seen := map[string]bool{}
 	for _, name := range c.SessionCheck {
 		if seen[name] {
 			p.Add("SESSION_CHECK", "must name each check once")
+		} else if validate, known := checks[name]; known {
+			validate(&p)
+		} else {
+			p.Add("SESSION_CHECK", "must be a comma-separated list of jwt, forward, introspection and proxy")
 		}
 		seen[name] = true
-		switch name {
-		case "jwt":
-			c.JWTConfig.validate(&p, c.InsecureHTTPHosts)
-		case "forward":
-			c.ForwardConfig.validate(&p)
-		case "introspection":
-			c.IntrospectionConfig.validate(&p, c.InsecureHTTPHosts)
-		case "proxy":
-			c.ProxyConfig.validate(&p, c.TrustedProxies)
-		default:
-			p.Add("SESSION_CHECK", "must be a comma-separated list of jwt, forward, introspection and proxy")
+	}
+	if p.Has("SESSION_CHECK") { // what is set is wrong whichever checks were meant
+		var all setting.Problems
+		for _, validate := range checks {
+			validate(&all)
+		}
+		for _, problem := range setting.Each(all.Err()) {
+			if os.Getenv(problem.Variable) != "" {
+				p.Add(problem.Variable, "%s", problem.Fault)
+			}
 		}
 	}
 	if c.DeniedUsersFile != "" {

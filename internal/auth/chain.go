@@ -195,6 +195,9 @@ func (c *Chain) Dependencies() []Dependency { return c.dependencies }
 func (c *Chain) Warnings() (all []string) {
 	if c.jwt != nil {
 		all = c.config.JWTConfig.warnings()
+		for _, i := range c.jwt.issuers {
+			all = append(all, i.warnings()...)
+		}
 	}
 	for _, prefix := range c.config.TrustedProxies {
 		if prefix.Bits() == 0 {

@@ -64,9 +64,6 @@ func (d *DeniedUsers) current() *deniedList {
 
 // Run calls onChange after each change of the list, until ctx ends.
 func (d *DeniedUsers) Run(ctx context.Context, onChange func()) {
-	if d == nil {
-		return
-	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for seen := d.current().from; ; {

@@ -22,23 +22,51 @@ const (
 	dialTimeout = 3 * time.Second
 )
 
-// endpoint is another system that a check asks, and its last known state.
+// endpoint is another system that a check asks, its last known state, and whom it accepted lately.
 type endpoint struct {
-	name         string // such as "session endpoint"
-	timeout      time.Duration
-	inject       func(ctx context.Context, h http.Header)
-	client       *outgoing.Client
-	availability *outgoing.Availability
+	name              string // such as "session endpoint"
+	timeout, cacheTTL time.Duration
+	remembered        *remembered // nil: nobody is
+	inject            func(ctx context.Context, h http.Header)
+	client            *outgoing.Client
+	availability      *outgoing.Availability
 }
 
-func newEndpoint(name string, timeout time.Duration, deps Deps) *endpoint {
-	return &endpoint{
-		name: name, timeout: timeout, inject: deps.Inject,
+func newEndpoint(check, name string, timeout, cacheTTL time.Duration, deps Deps) *endpoint {
+	e := &endpoint{
+		name: name, timeout: timeout, cacheTTL: cacheTTL, inject: deps.Inject,
 		client: outgoing.New(outgoing.Options{
 			MaxAnswer: maxAnswer, MaxConns: maxConns, DialTimeout: dialTimeout, Transport: deps.Transport,
 		}),
 		availability: outgoing.NewAvailability(name, deps.Logger),
 	}
+	if cacheTTL > 0 {
+		e.remembered = newRemembered(check, deps)
+	}
+	return e
+}
+
+// recallOr asks, unless the same was accepted shortly before. What is remembered has passed every rule. ask
+// returns when the session ends, if that is known.
+func (e *endpoint) recallOr(sent []string, ask func() (Result, time.Time, error)) (Result, error) {
+	if e.remembered == nil {
+		result, _, err := ask()
+		return result, err
+	}
+	now, key := time.Now(), e.remembered.hash(sent...)
+	if id, ok := e.remembered.recall(key, now); ok {
+		return Result{Identity: id}, nil
+	}
+	result, end, err := ask()
+	// A session that was given another cookie may not be accepted by the old one again.
+	if err == nil && result.SetCookies == nil {
+		until := now.Add(e.cacheTTL)
+		if !end.IsZero() && end.Before(until) {
+			until = end
+		}
+		e.remembered.remember(key, result.Identity, now, until)
+	}
+	return result, err
 }
 
 // ask sends a request on behalf of the caller whose context parent is, and has read judge the answer. Errors

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -70,13 +71,12 @@ type forwardCheck struct {
 	log        *slog.Logger
 	keptCookie sync.Once // logged
 	endpoint   *endpoint
-	remembered *remembered // nil: none are
 }
 
 func newForwardCheck(c ForwardConfig, trusted setting.Prefixes, deps Deps) *forwardCheck {
 	f := &forwardCheck{
 		ForwardConfig: c, trusted: trusted, userAgent: deps.UserAgent, log: deps.Logger,
-		endpoint: newEndpoint("session endpoint", c.Timeout, deps),
+		endpoint: newEndpoint("forward", "session endpoint", c.Timeout, c.CacheTTL, deps),
 	}
 	f.UserHeader = http.CanonicalHeaderKey(c.UserHeader)
 	if c.Cookies != nil {
@@ -84,9 +84,6 @@ func newForwardCheck(c ForwardConfig, trusted setting.Prefixes, deps Deps) *forw
 		for _, name := range c.Cookies {
 			f.cookies[name] = true
 		}
-	}
-	if c.CacheTTL > 0 {
-		f.remembered = newRemembered("forward", deps)
 	}
 	return f
 }
@@ -99,19 +96,10 @@ func (f *forwardCheck) Authenticate(r *http.Request) (Result, error) {
 		return Result{}, err
 	}
 	f.addContext(header, r)
-	if f.remembered == nil {
-		return f.ask(r.Context(), header)
-	}
-	now, key := time.Now(), f.remembered.hash(parts(header)...)
-	if id, ok := f.remembered.recall(key, now); ok {
-		return Result{Identity: id}, nil
-	}
-	result, err := f.ask(r.Context(), header)
-	// A session that has just been given another cookie may not be asked about by the old one again.
-	if err == nil && result.SetCookies == nil {
-		f.remembered.remember(key, result.Identity, now, now.Add(f.CacheTTL))
-	}
-	return result, err
+	return f.endpoint.recallOr(parts(header), func() (Result, time.Time, error) {
+		result, err := f.ask(r.Context(), header)
+		return result, time.Time{}, err
+	})
 }
 
 // credentials are what of the request signs a user in. Negotiate and NTLM do not: they sign in a connection,
@@ -138,6 +126,9 @@ func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
 			return nil, err
 		}
 	}
+	if len(header) == 0 && slices.ContainsFunc(r.Header["Authorization"], signsInConnection) {
+		return nil, fmt.Errorf("%w: Negotiate and NTLM are not passed on, they sign in a connection", ErrNoCredential)
+	}
 	if len(header) == 0 {
 		return nil, ErrNoCredential
 	}
@@ -148,11 +139,8 @@ func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
 // joined by those in between.
 func signsInConnection(authorization string) bool {
 	for challenge := range strings.SplitSeq(authorization, ",") {
-		challenge = strings.Trim(challenge, " \t")
-		if i := strings.IndexAny(challenge, " \t"); i >= 0 {
-			challenge = challenge[:i]
-		}
-		if strings.EqualFold(challenge, "Negotiate") || strings.EqualFold(challenge, "NTLM") {
+		words := strings.Fields(challenge)
+		if len(words) > 0 && (strings.EqualFold(words[0], "Negotiate") || strings.EqualFold(words[0], "NTLM")) {
 			return true
 		}
 	}
@@ -180,12 +168,7 @@ func (f *forwardCheck) addContext(header http.Header, r *http.Request) {
 
 // parts lists all of a header so that no two are alike.
 func parts(header http.Header) (all []string) {
-	names := make([]string, 0, len(header))
-	for name := range header {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(header)) {
 		all = append(all, name, strconv.Itoa(len(header[name])))
 		all = append(all, header[name]...)
 	}
@@ -214,10 +197,10 @@ func (f *forwardCheck) Check(ctx context.Context) error {
 	if err != nil {
 		return errors.New("FORWARD_URL must be a URL")
 	}
-	caller := (&http.Request{
+	caller := &http.Request{
 		Method: http.MethodPost, Host: address.Host, URL: &url.URL{Path: "/token"}, RemoteAddr: "127.0.0.1:0",
 		TLS: &tls.ConnectionState{}, // or a backend that wants https redirects
-	})
+	}
 	header := http.Header{}
 	f.addContext(header, caller)
 	switch _, err := f.ask(ctx, header); {

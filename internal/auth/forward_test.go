@@ -228,6 +228,7 @@ func TestForwardCredential(t *testing.T) {
 			f, last := asked(t, func(c *auth.Config, _ *auth.Deps) { c.Cookies, c.Headers = test.cookies, test.headers })
 			_, err := f.Authenticate(request(test.sent...))
 			require.ErrorIs(t, err, test.want)
+			assert.Equal(t, strings.HasPrefix(test.name, "N") && err != nil, err != nil && strings.Contains(err.Error(), "Negotiate and NTLM are not passed on"))
 			got := last()
 			require.Equal(t, test.want == nil, got != nil, "asked")
 			if got != nil {

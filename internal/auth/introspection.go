@@ -37,7 +37,7 @@ func (c *IntrospectionConfig) validate(p *setting.Problems, insecureHosts []stri
 	if c.ClientID == "" {
 		p.Required("INTROSPECTION_CLIENT_ID", "the client that asks INTROSPECTION_URL")
 	}
-	if !c.ClientSecret.IsSet() && !p.Has("INTROSPECTION_CLIENT_SECRET_FILE") {
+	if !c.ClientSecret.IsSet() {
 		p.Required("INTROSPECTION_CLIENT_SECRET", "or INTROSPECTION_CLIENT_SECRET_FILE: the secret of INTROSPECTION_CLIENT_ID")
 	}
 	p.OneOf("INTROSPECTION_AUTH", c.Auth, "basic", "post")
@@ -48,25 +48,19 @@ func (c *IntrospectionConfig) validate(p *setting.Problems, insecureHosts []stri
 // introspectionCheck asks an OAuth 2.0 server about an opaque bearer token (RFC 7662).
 type introspectionCheck struct {
 	IntrospectionConfig
-	scope      []string
-	userAgent  string
-	endpoint   *endpoint
-	remembered *remembered // nil: none are
+	scope     []string
+	userAgent string
+	endpoint  *endpoint
 }
 
 func newIntrospectionCheck(c IntrospectionConfig, deps Deps) *introspectionCheck {
-	i := &introspectionCheck{
+	return &introspectionCheck{
 		IntrospectionConfig: c, scope: strings.Fields(c.RequiredScope), userAgent: deps.UserAgent,
-		endpoint: newEndpoint("introspection endpoint", c.Timeout, deps),
+		endpoint: newEndpoint("introspection", "introspection endpoint", c.Timeout, c.CacheTTL, deps),
 	}
-	if c.CacheTTL > 0 {
-		i.remembered = newRemembered("introspection", deps)
-	}
-	return i
 }
 
-// Authenticate asks about the bearer token. A token is remembered only after it has passed every rule, so a
-// hit has passed audience and scope too.
+// Authenticate asks about the bearer token.
 func (i *introspectionCheck) Authenticate(r *http.Request) (Result, error) {
 	token, err := bearer(r)
 	if err != nil {
@@ -75,37 +69,21 @@ func (i *introspectionCheck) Authenticate(r *http.Request) (Result, error) {
 	if !isB64Token(token) {
 		return Result{}, unauthenticated("malformed bearer token")
 	}
-	if i.remembered == nil {
-		id, _, err := i.ask(r.Context(), token)
-		return Result{Identity: id}, err
-	}
-	now, key := time.Now(), i.remembered.hash(token)
-	if id, ok := i.remembered.recall(key, now); ok {
-		return Result{Identity: id}, nil
-	}
-	id, end, err := i.ask(r.Context(), token)
-	if err == nil {
-		until := now.Add(i.CacheTTL)
-		if !end.IsZero() && end.Before(until) {
-			until = end
-		}
-		i.remembered.remember(key, id, now, until)
-	}
-	return Result{Identity: id}, err
+	return i.endpoint.recallOr([]string{token}, func() (Result, time.Time, error) { return i.ask(r.Context(), token) })
 }
 
 // ask returns the user, and the token's end if it is known.
-func (i *introspectionCheck) ask(ctx context.Context, token string) (id Identity, end time.Time, err error) {
+func (i *introspectionCheck) ask(ctx context.Context, token string) (result Result, end time.Time, err error) {
 	err = i.endpoint.ask(ctx,
 		func(ctx context.Context) (*http.Request, error) { return i.request(ctx, token) },
 		func(answer outgoing.Answer) error {
 			members, err := readIntrospected(answer)
 			if err == nil {
-				id.Name, end, err = i.judge(members, time.Now())
+				result.Name, end, err = i.judge(members, time.Now())
 			}
 			return err
 		})
-	return id, end, err
+	return result, end, err
 }
 
 func (i *introspectionCheck) request(ctx context.Context, token string) (*http.Request, error) {

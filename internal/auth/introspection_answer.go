@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,19 +56,16 @@ func (i *introspectionCheck) judge(members introspected, now time.Time) (name st
 		return "", end, err
 	}
 	if i.Audience != "" {
-		if audiences, err := members.list("aud"); err != nil {
+		if err := members.checkAudience(i.Audience); err != nil {
 			return "", end, err
-		} else if !audiences[i.Audience] {
-			return "", end, unauthenticated("token is for another audience (INTROSPECTION_AUDIENCE)")
 		}
 	}
 	if name, err = i.user(members); err != nil {
 		return "", end, err
 	}
 	for _, word := range i.scope {
-		if ok, err := members.hasScope(word); err != nil {
-			return "", end, err
-		} else if !ok {
+		has := func(member string) bool { return rule{member, []string{word}}.matches(members[member]) }
+		if !has("scope") && !has("scp") {
 			return name, end, forbidden("scope " + word + " is missing (INTROSPECTION_REQUIRED_SCOPE)")
 		}
 	}
@@ -161,37 +159,19 @@ func (m introspected) time(member string) (time.Time, error) {
 	return time.Unix(int64(max(seconds, 0)), 0), nil
 }
 
-// list is a member that is a string or an array of strings.
-func (m introspected) list(member string) (map[string]bool, error) {
-	values, ok := m[member].([]any)
-	if !ok && m[member] != nil {
-		values = []any{m[member]}
+// checkAudience reads aud, a string or an array of strings.
+func (m introspected) checkAudience(wanted string) error {
+	audiences, ok := m["aud"].([]any)
+	if !ok && m["aud"] != nil {
+		audiences = []any{m["aud"]}
 	}
-	found := map[string]bool{}
-	for _, value := range values {
-		text, ok := value.(string)
-		if !ok {
-			return nil, malformed(member, "is not a string or a list of strings")
-		}
-		found[text] = true
-	}
-	return found, nil
-}
-
-// hasScope looks for a word in scope and scp, each of which is words in a string or a list of them.
-func (m introspected) hasScope(word string) (bool, error) {
-	for _, member := range []string{"scope", "scp"} {
-		values, err := m.list(member)
-		if err != nil {
-			return false, err
-		}
-		for text := range values {
-			for part := range strings.FieldsSeq(text) {
-				if part == word {
-					return true, nil
-				}
-			}
+	for _, audience := range audiences {
+		if _, ok := audience.(string); !ok {
+			return malformed("aud", "is not a string or an array of strings")
 		}
 	}
-	return false, nil
+	if !slices.Contains(audiences, any(wanted)) {
+		return unauthenticated("token is for another audience (INTROSPECTION_AUDIENCE)")
+	}
+	return nil
 }

@@ -110,7 +110,7 @@ func TestIntrospectionReadsTheAnswer(t *testing.T) {
 		{name: "token_type as a number", body: `,"token_type":1`, want: auth.ErrUnavailable, says: "token_type"},
 		{name: "aud as a number", body: `,"aud":7`, aud: "y", want: auth.ErrUnavailable, says: "aud"},
 		{name: "aud as numbers", body: `,"aud":["y",7]`, aud: "y", want: auth.ErrUnavailable, says: "aud"},
-		{name: "scope as an object", body: `,"scope":{"a":1}`, scope: "a", want: auth.ErrUnavailable, says: "scope"},
+		{name: "scope as an object", body: `,"scope":{"a":1}`, scope: "a", user: "alice", want: auth.ErrForbidden, says: "scope"},
 		{name: "nothing", body: ``, want: auth.ErrUnavailable, says: "JSON object"},
 		{name: "null", body: `null`, want: auth.ErrUnavailable},
 		{name: "a list", body: `[{"active":true,"sub":"alice"}]`, want: auth.ErrUnavailable},

@@ -1,45 +1,73 @@
-// Package telemetry is what an operator sees of the program: its log, its metrics registry, its traces
-// and its build. It knows nothing of tokens or sessions.
+// Package telemetry is what an operator sees of the program: its log, its metrics registry, its traces and
+// its build. It knows nothing of tokens or sessions.
 package telemetry
 
 import (
 	"context"
 	"io"
 	"log/slog"
-	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// Logger is the program's log: slog for what happens now and then, and [Logger.Line] for the one line of
-// each request. Lines of both kinds reach the writer one at a time and whole.
-type Logger struct {
-	*slog.Logger
-	level slog.Level // the least that is logged
-	to    *groupWriter
-	lines sync.Pool // of *Line
+// Config is how the log is written.
+type Config struct {
+	Level  string `envconfig:"LOG_LEVEL" group:"Log" default:"info" desc:"debug, info, warn, error; audit records are written at every level"`
+	Format string `envconfig:"LOG_FORMAT" group:"Log" default:"json" desc:"json, text"`
 }
 
-// NewLogger writes JSON lines, or logfmt-like text if format is "text", with times in UTC.
-func NewLogger(w io.Writer, level slog.Level, format string) *Logger {
-	to := &groupWriter{to: w}
-	options := &slog.HandlerOptions{Level: level}
-	l := &Logger{level: level, to: to}
-	if format == "text" {
-		l.Logger = slog.New(utc{slog.NewTextHandler(to, options)})
-	} else {
-		l.Logger = slog.New(utc{slog.NewJSONHandler(to, options)})
+// Validate reports every wrong variable, those of tracing too.
+func (c *Config) Validate() error {
+	var p setting.Problems
+	p.OneOf("LOG_LEVEL", c.Level, "debug", "info", "warn", "error")
+	p.OneOf("LOG_FORMAT", c.Format, "json", "text")
+	checkTracing(&p)
+	return p.Err()
+}
+
+// NewLogger writes JSON lines, or logfmt-like text, with times in UTC, through a writer that never holds up
+// the program. Close the writer at the end.
+func NewLogger(to io.Writer, c Config, reg prometheus.Registerer) (*slog.Logger, *LogWriter) {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Level)) // validated
+	writer := newLogWriter(to, reg)
+	options := &slog.HandlerOptions{Level: slog.LevelDebug}
+	if c.Format == "text" { // which quotes what cannot be printed
+		return slog.New(handler{slog.NewTextHandler(writer, options), level}), writer
 	}
-	l.lines.New = func() any { return &Line{logger: l, text: format == "text"} }
-	return l
+	return slog.New(handler{slog.NewJSONHandler(escaper{writer}, options), level}), writer
 }
 
-// utc turns the time of each record to UTC before another handler writes it.
-type utc struct{ slog.Handler }
+// handler decides what is logged, and turns times to UTC.
+type handler struct {
+	slog.Handler
+	level slog.Level
+}
 
-func (h utc) Handle(ctx context.Context, r slog.Record) error {
+// Enabled lets audit records pass at every level.
+func (h handler) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= h.level || ctx.Value(auditKey{}) != nil
+}
+
+// Handle implements slog.Handler.
+func (h handler) Handle(ctx context.Context, r slog.Record) error {
 	r.Time = r.Time.UTC()
 	return h.Handler.Handle(ctx, r)
 }
 
-func (h utc) WithAttrs(attrs []slog.Attr) slog.Handler { return utc{h.Handler.WithAttrs(attrs)} }
+// WithAttrs implements slog.Handler.
+func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return handler{h.Handler.WithAttrs(attrs), h.level}
+}
 
-func (h utc) WithGroup(name string) slog.Handler { return utc{h.Handler.WithGroup(name)} }
+// WithGroup implements slog.Handler.
+func (h handler) WithGroup(name string) slog.Handler {
+	return handler{h.Handler.WithGroup(name), h.level}
+}
+
+type auditKey struct{}
+
+// Audit marks a record that is written at every LOG_LEVEL.
+func Audit(ctx context.Context) context.Context { return context.WithValue(ctx, auditKey{}, true) }

@@ -1,8 +1,12 @@
 package telemetry
 
 import (
+	"context"
+	"net/http"
+
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -43,38 +47,14 @@ func (s Span) End(o Outcome) {
 	s.span.End()
 }
 
-// TraceID reads the trace id out of a traceparent header (W3C Trace Context, section 3.2): lower-case
-// hex, not all zero. Later versions of the header are read as far as version 00 goes.
-func TraceID(traceparent string) (id string, ok bool) {
-	const length = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-	h := traceparent
-	if len(h) < length || h[2] != '-' || h[35] != '-' || h[52] != '-' {
-		return "", false
+// CallersTrace is the id of the trace that a request's headers name (W3C Trace Context); "" for none.
+func CallersTrace(h http.Header) string {
+	if h.Get("Traceparent") == "" {
+		return ""
 	}
-	version, id, parent, flags := h[:2], h[3:35], h[36:52], h[53:55]
-	if !isHex(version) || version == "ff" || len(h) > length && (version == "00" || h[length] != '-') {
-		return "", false
+	caller := trace.SpanContextFromContext(w3c.Extract(context.Background(), propagation.HeaderCarrier(h)))
+	if !caller.HasTraceID() {
+		return ""
 	}
-	if !isHex(id) || !isHex(parent) || !isHex(flags) || isZero(id) || isZero(parent) {
-		return "", false
-	}
-	return id, true
-}
-
-func isHex(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
-
-func isZero(s string) bool {
-	for _, c := range []byte(s) {
-		if c != '0' {
-			return false
-		}
-	}
-	return true
+	return caller.TraceID().String()
 }

@@ -5,87 +5,94 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"os"
-	"strconv"
-	"strings"
+	"sync/atomic"
+	"time"
 
+	"github.com/go-logr/logr"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// Tracing makes spans and exports them by OTLP over HTTP, or does nothing at no cost. The nil Tracing is
-// off.
+// Tracing makes spans and exports them by OTLP. The nil Tracing is off, at no cost.
 type Tracing struct {
-	provider *sdktrace.TracerProvider // nil when off
+	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 }
 
 // NewTracing reads the OTEL_ variables of the OpenTelemetry specification. Tracing is off unless an OTLP
-// endpoint is set. It fails for an endpoint or a protocol that cannot work; a collector that is down is
-// no failure. What goes wrong later is logged, at most once a minute.
-func NewTracing(ctx context.Context, build Build, logger *slog.Logger) (*Tracing, error) {
+// endpoint is set. A variable that cannot work is an error; a collector that is down is none, and is logged
+// at most once a minute.
+func NewTracing(ctx context.Context, build Build, log *slog.Logger) (*Tracing, error) {
 	if !tracingWanted() {
 		return nil, nil
 	}
-	if wrong := CheckTracing(); len(wrong) > 0 {
-		return nil, wrong[0]
+	var p setting.Problems
+	checkTracing(&p)
+	if err := p.Err(); err != nil {
+		return nil, err
 	}
-	exporter, _ := newExporter()
-	reportTo(logger)
-	// Later ones win: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES are stronger than our defaults.
+	// The library would print to standard error, header values of a malformed variable included.
+	otel.SetLogger(logr.Discard())
+	otel.SetErrorHandler(&exportErrors{log: log})
+	exporter, err := newExporter(ctx)
+	if err != nil {
+		return nil, errors.New("telemetry: the OTLP exporter cannot be made of the OTEL_ variables")
+	}
+	// Later ones win: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override our defaults.
 	described, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
 		resource.WithAttributes(attribute.String("service.name", "tokenvend"), attribute.String("service.version", build.Version)),
 		resource.WithFromEnv())
 	if err != nil {
-		return nil, errors.New("telemetry: the resource of the spans cannot be told")
+		return nil, errors.New("telemetry: the resource of the spans cannot be described")
 	}
-	// The provider takes the sampler and the limits from OTEL_TRACES_SAMPLER and kin by itself.
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(described))
 	return &Tracing{provider, provider.Tracer("github.com/sethealth/tokenvend", trace.WithInstrumentationVersion(build.Version))}, nil
 }
 
-// CheckTracing reports every OTEL_ variable that cannot work. The SDK would go on with all traces for a
-// sampler that it does not know, and say so where nobody looks.
-func CheckTracing() []VariableError {
-	if !tracingWanted() {
-		return nil
+// newExporter follows no redirect: the headers may hold a credential, which is for the host that was named.
+func newExporter(ctx context.Context) (*otlptrace.Exporter, error) {
+	if protocol() == "grpc" {
+		return otlptracegrpc.New(ctx)
 	}
-	_, wrong := newExporter()
-	checkSampler(&wrong)
-	if attributes := os.Getenv("OTEL_RESOURCE_ATTRIBUTES"); attributes != "" {
-		_, ok := pairs(attributes)
-		wrong.unless(ok, "OTEL_RESOURCE_ATTRIBUTES", mustBePairs)
+	tlsConfig, err := exporterTLS()
+	if err != nil {
+		return nil, err
 	}
-	return wrong
+	return otlptracehttp.New(ctx, otlptracehttp.WithHTTPClient(&http.Client{
+		Timeout:       exportTimeout(),
+		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, IdleConnTimeout: time.Minute},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}))
 }
 
-func checkSampler(wrong *variableErrors) {
-	ratio := false
-	switch strings.ToLower(strings.TrimSpace(os.Getenv("OTEL_TRACES_SAMPLER"))) {
-	case "", "always_on", "always_off", "parentbased_always_on", "parentbased_always_off":
-	case "traceidratio", "parentbased_traceidratio":
-		ratio = true
-	default:
-		wrong.unless(false, "OTEL_TRACES_SAMPLER",
-			"must be always_on, always_off or traceidratio, or one of these after parentbased_")
-	}
-	if arg := strings.TrimSpace(os.Getenv("OTEL_TRACES_SAMPLER_ARG")); ratio && arg != "" {
-		share, err := strconv.ParseFloat(arg, 64)
-		wrong.unless(err == nil && share >= 0 && share <= 1, "OTEL_TRACES_SAMPLER_ARG", "must be a number from 0 to 1")
-	}
+// exportErrors logs failed exports at most once a minute, in words of ours: the library's may quote a peer.
+type exportErrors struct {
+	log  *slog.Logger
+	last atomic.Int64 // Unix nanoseconds
 }
 
-func tracingWanted() bool {
-	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") || os.Getenv("OTEL_TRACES_EXPORTER") == "none" {
-		return false
+// Handle implements otel.ErrorHandler.
+func (e *exportErrors) Handle(err error) {
+	now, last := time.Now().UnixNano(), e.last.Load()
+	if now-last < int64(time.Minute) || !e.last.CompareAndSwap(last, now) {
+		return
 	}
-	_, endpoint := setting("ENDPOINT")
-	return endpoint != ""
+	reason := "the collector cannot be reached or does not accept the spans"
+	if errors.Is(err, context.DeadlineExceeded) {
+		reason = "the collector did not answer in time"
+	}
+	e.log.Warn("spans could not be exported", "reason", reason)
 }
 
 // Tracer is where the program's own spans start; a no-op when off.
@@ -98,8 +105,8 @@ func (t *Tracing) Tracer() trace.Tracer {
 
 var w3c propagation.TraceContext
 
-// Start begins the span of a POST /token, as a child of the caller's if the request names one (W3C
-// Trace Context), and returns the request whose context carries it. End it with [Span.End].
+// Start begins the span of a POST /token, as a child of the caller's if the request names one (W3C Trace
+// Context), and returns the request whose context carries it. End it with [Span.End].
 func (t *Tracing) Start(r *http.Request) (*http.Request, Span) {
 	if t == nil {
 		return r, Span{}
@@ -122,8 +129,8 @@ func (t *Tracing) Shutdown(ctx context.Context) error {
 	if t == nil {
 		return nil
 	}
-	if err := t.provider.Shutdown(ctx); err != nil {
-		return errors.New("telemetry: spans were lost: " + reason(err))
+	if t.provider.Shutdown(ctx) != nil {
+		return errors.New("telemetry: spans were lost")
 	}
 	return nil
 }

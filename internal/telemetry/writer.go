@@ -1,59 +1,130 @@
 package telemetry
 
 import (
+	"bytes"
 	"io"
-	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
-// groupWriter writes what several goroutines log at the same moment by one call, which under load saves a
-// quarter of a request. Write returns when the bytes are with the underlying writer, each p whole and in the
-// order in which they came, so that nothing that a caller was told is written is lost with the process.
-type groupWriter struct {
-	to io.Writer
+const (
+	// queuedLines and queuedBytes bound what waits to be written.
+	queuedLines = 8192
+	queuedBytes = 4 << 20
+	// roomTimeout is how long a line waits for room in the queue before it is lost, if the log was well.
+	roomTimeout = 50 * time.Millisecond
+	// flushTimeout is how long Close waits for what is queued.
+	flushTimeout = time.Second
+	maxBatch     = 64 << 10
+)
 
-	mu    sync.Mutex // guards next and spare
-	next  *group     // that can still be joined
-	spare []byte     // the room of the last group
-	// writing is taken by the first of each group before a next group can begin, so in their order.
-	writing sync.Mutex
+// LogWriter writes lines in the background, so that a log that stalls or fails never holds up the program.
+// Lines that cannot be written are counted in tokenvend_log_lines_lost_total.
+type LogWriter struct {
+	to      io.Writer
+	lost    prometheus.Counter
+	lines   chan []byte
+	bytes   atomic.Int64  // in lines
+	stalled atomic.Bool   // a line has waited in vain since the last successful write
+	closing chan struct{} // closed by Close
+	done    chan struct{} // closed when the queue is written
+	close   sync.Once
 }
 
-// group is what goes out together.
-type group struct {
-	bytes   []byte
-	written sync.WaitGroup
-	err     error
+func newLogWriter(to io.Writer, reg prometheus.Registerer) *LogWriter {
+	w := &LogWriter{
+		to: to, lines: make(chan []byte, queuedLines), closing: make(chan struct{}), done: make(chan struct{}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tokenvend_log_lines_lost_total",
+			Help: "Log lines that could not be written, audit records included.",
+		}),
+	}
+	reg.MustRegister(w.lost)
+	go w.run()
+	return w
 }
 
-const maxSpare = 64 << 10
-
-func (w *groupWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	if g := w.next; g != nil {
-		g.bytes = append(g.bytes, p...)
-		w.mu.Unlock()
-		g.written.Wait()
-		return len(p), g.err
+// Write queues one line. It never fails, and waits a little only if the queue has just become full.
+func (w *LogWriter) Write(line []byte) (int, error) {
+	size := int64(len(line))
+	for deadline := time.Now().Add(roomTimeout); !w.isClosing(); {
+		if w.bytes.Add(size) <= queuedBytes {
+			select {
+			case w.lines <- bytes.Clone(line):
+				return len(line), nil
+			default:
+			}
+		}
+		w.bytes.Add(-size)
+		if w.stalled.Load() {
+			break
+		}
+		if time.Now().After(deadline) {
+			w.stalled.Store(true)
+			break
+		}
+		time.Sleep(time.Millisecond)
 	}
-	g := &group{bytes: append(w.spare[:0], p...)}
-	g.written.Add(1)
-	w.next, w.spare = g, nil
-	w.mu.Unlock()
+	w.lost.Inc()
+	return len(line), nil
+}
 
-	// Whoever is ready to run, and has something to log, joins. With nobody else it is no wait.
-	runtime.Gosched()
-	w.writing.Lock()
-	w.mu.Lock()
-	w.next = nil
-	w.mu.Unlock()
-	_, g.err = w.to.Write(g.bytes)
-	if cap(g.bytes) <= maxSpare {
-		w.mu.Lock()
-		w.spare = g.bytes
-		w.mu.Unlock()
+func (w *LogWriter) isClosing() bool {
+	select {
+	case <-w.closing:
+		return true
+	default:
+		return false
 	}
-	w.writing.Unlock()
-	g.written.Done()
-	return len(p), g.err
+}
+
+// run writes what is queued until Close.
+func (w *LogWriter) run() {
+	defer close(w.done)
+	for {
+		select {
+		case line := <-w.lines:
+			w.write(line)
+		case <-w.closing:
+			for {
+				select {
+				case line := <-w.lines:
+					w.write(line)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// write writes a line, and those that wait behind it, in one call.
+func (w *LogWriter) write(line []byte) {
+	batch := line
+	for more := true; more && len(batch) < maxBatch; {
+		select {
+		case line := <-w.lines:
+			batch = append(batch, line...)
+		default:
+			more = false
+		}
+	}
+	n, err := w.to.Write(batch)
+	w.bytes.Add(-int64(len(batch)))
+	w.stalled.Store(false)
+	if err != nil {
+		w.lost.Add(float64(bytes.Count(batch[min(n, len(batch)):], []byte("\n"))))
+	}
+}
+
+// Close writes what is queued, for a second at most. Lines that come later are lost.
+func (w *LogWriter) Close() {
+	w.close.Do(func() { close(w.closing) })
+	select {
+	case <-w.done:
+	case <-time.After(flushTimeout):
+	}
 }

@@ -91,7 +91,7 @@ func TestEveryWrongOrMissingVariableIsNamedAtOnce(t *testing.T) {
 				assert.Less(t, r.Took, time.Second)
 				assert.Empty(t, r.Stdout)
 				for _, variable := range row.named {
-					assert.Regexp(t, `(?m)^(`+variable+`): \w`, r.Stderr)
+					assert.Regexp(t, `(?m)^(`+variable+`) \w`, r.Stderr)
 				}
 				if len(row.named) < 10 {
 					assert.Len(t, harness.Lines(r.Stderr), len(row.named))

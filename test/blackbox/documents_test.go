@@ -29,7 +29,7 @@ func documents(t *testing.T) (paths []string) {
 	return paths
 }
 
-func TestEveryPageStartsWithTheQuestionThatItAnswersAndIsOnTheMap(t *testing.T) {
+func TestEveryPageHasANounForATitleAndIsInTheIndex(t *testing.T) {
 	index, err := os.ReadFile(filepath.Join(root, "docs", "README.md"))
 	require.NoError(t, err)
 	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
@@ -38,9 +38,9 @@ func TestEveryPageStartsWithTheQuestionThatItAnswersAndIsOnTheMap(t *testing.T) 
 		content, err := os.ReadFile(page)
 		require.NoError(t, err)
 		heading, _, _ := strings.Cut(string(content), "\n")
-		assert.Regexp(t, `^# .*\?$`, heading, page)
+		assert.Regexp(t, `^# [A-Z][^?]*$`, heading, page)
 		if name := filepath.Base(page); name != "README.md" {
-			assert.Contains(t, string(index), "("+name+")", "the map does not know %s", name)
+			assert.Contains(t, string(index), "("+name+")", "the index lacks %s", name)
 		}
 	}
 }
@@ -81,4 +81,18 @@ func anchors(t *testing.T, path string) (all []string) {
 		all = append(all, strings.ReplaceAll(text, " ", "-"))
 	}
 	return all
+}
+
+// What the pages may weigh in all, so that a stranger finds a fact in them.
+func TestTheDocumentsAreShort(t *testing.T) {
+	words := func(paths ...string) (n int) {
+		for _, path := range paths {
+			content, err := os.ReadFile(path)
+			require.NoError(t, err)
+			n += len(strings.Fields(string(content)))
+		}
+		return n
+	}
+	assert.LessOrEqual(t, words(filepath.Join(root, "README.md")), 1400)
+	assert.LessOrEqual(t, words(documents(t)...), 14_000)
 }

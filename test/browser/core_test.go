@@ -48,26 +48,24 @@ func serveSDK(t *testing.T) (loader string) {
 	return loader
 }
 
-// policies are the two that docs/frontend.md tells: for the module alone, and with the SDK's loader.
+// policies are the two of docs/frontend.md: for the module alone, and with the SDK's loader.
 func policies(t *testing.T, w *world) (module, sdk string) {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/frontend.md")
-	require.NoError(t, err)
-	_, section, found := strings.Cut(string(text), "## Content-Security-Policy")
+	_, section, found := strings.Cut(docs(t, w.tokens), "## Content-Security-Policy")
 	require.True(t, found)
 	blocks := regexp.MustCompile("(?s)```\n(.*?)\n```").FindAllStringSubmatch(section, 2)
 	require.Len(t, blocks, 2)
-	put := func(policy string) string {
-		require.Contains(t, policy, "https://token.example.com")
-		return strings.ReplaceAll(strings.ReplaceAll(policy, "https://token.example.com", w.tokens), "\n", " ")
-	}
-	return put(blocks[0][1]), put(blocks[1][1])
+	require.Contains(t, blocks[0][1], w.tokens)
+	return strings.ReplaceAll(blocks[0][1], "\n", " "), strings.ReplaceAll(blocks[1][1], "\n", " ")
 }
 
 // add adds a page of the listed origin, with a module of its own and a policy, and returns its URL.
 func (w *world) add(policy, script string) string {
+	return w.addAt("/"+regexp.MustCompile(`\W`).ReplaceAllString(w.t.Name(), "-"), policy, script)
+}
+
+func (w *world) addAt(name, policy, script string) string {
 	w.t.Helper()
-	name := "/" + regexp.MustCompile(`\W`).ReplaceAllString(w.t.Name(), "-")
 	host := appHost + ":" + w.browser.sites
 	for path, c := range map[string]content{
 		name: {policy, "text/html", `<!doctype html><title>page</title><link rel="icon" href="data:,">
@@ -90,7 +88,7 @@ func TestTheModuleUnderTheDocumentedPolicy(t *testing.T) {
 	script := fmt.Sprintf(`
 		import { keepSignedIn } from '%[1]s/client.js';
 		window.source = keepSignedIn({ url: '%[1]s/token', onToken: (token) => { told.tokens.push({ token }); } });`, w.tokens)
-	p := w.open(w.add(policy, script))
+	p := w.open(w.add(policy+"; require-trusted-types-for 'script'", script))
 	assert.Equal(t, "alice", w.owner(p.untilTokens(1).Tokens[0].Token))
 	assert.Empty(t, eval[[]string](p, "violations"))
 	p.run("source.stop()") // else it would share its token

@@ -35,9 +35,11 @@ type fake struct {
 	reported []string // token ids, in order
 	requests int
 	before   http.HandlerFunc // answers instead, if it is set
+	peers    sync.Map         // a connection each
 }
 
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.peers.Store(r.RemoteAddr, true)
 	if r.URL.Path == "/client.js" {
 		w.Header().Set("Access-Control-Allow-Origin", f.origin)
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
@@ -137,6 +139,7 @@ func startFake(t *testing.T, sites string) (f *fake, origin string) {
 	f = &fake{issued: map[string]int{}, origin: "https://" + appHost + ":" + sites}
 	server := httptest.NewUnstartedServer(f)
 	server.Config.ErrorLog = log.New(discard{}, "", 0)
+	server.EnableHTTP2 = true
 	server.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	server.StartTLS()
 	t.Cleanup(server.Close)
@@ -182,6 +185,9 @@ func (t told) tokens() (tokens []string) {
 	}
 	return tokens
 }
+
+// navigateAway ends a page and its source.
+var navigateAway = chromedp.Navigate("about:blank")
 
 // untilWithin waits for a script to be true, for so long at most.
 func (p tab) untilWithin(d time.Duration, what, script string) {

@@ -34,7 +34,7 @@ func TestARollingSessionOfExpressIsProlongedInTheBrowser(t *testing.T) {
 	answer := page.token(s.URL)
 	requireUser(t, upstream, answer, "42")
 	set, err := http.ParseSetCookie(answer.Header.Get("Set-Cookie"))
-	require.NoError(t, err, "the browser hears of the later end")
+	require.NoError(t, err, "the browser is told the new expiry")
 	assert.Equal(t, "connect.sid", set.Name)
 	assert.NotZero(t, set.Expires)
 }
@@ -57,7 +57,7 @@ func TestAUserOfAuthJSIsKnownUntilSignedOut(t *testing.T) {
 	app := node(t, "authjs/server.mjs", "@auth/express")
 	upstream, s := forwarded(t, app+"/auth/session", "authjs.session-token", "user.email")
 	page := newBrowser(t)
-	require.Equal(t, "null", page.do(app+"/auth/session", nil).Body, "what it says of nobody, with 200")
+	require.Equal(t, "null", page.do(app+"/auth/session", nil).Body, "signed out, with 200")
 	stale := func() harness.Answer { return s.Do("POST", "/token", "", "Cookie", "authjs.session-token=stale") }
 	assert.Equal(t, 401, stale().Status, "a cookie that is no session")
 
@@ -82,7 +82,7 @@ func TestAUserOfDjangoIsNamedByItsPrimaryKey(t *testing.T) {
 	app := listening(t, exec.Command(python(t), "django/server.py", filepath.Join(t.TempDir(), "db.sqlite3")))
 	upstream, s := forwarded(t, app+"/api/me", "sessionid", "id")
 	page := newBrowser(t)
-	require.JSONEq(t, `{"id": null}`, page.do(app+"/api/me", nil).Body, "what the endpoint says of nobody, with 200")
+	require.JSONEq(t, `{"id": null}`, page.do(app+"/api/me", nil).Body, "signed out, with 200")
 	assert.Equal(t, 401, s.Do("POST", "/token", "", "Cookie", "sessionid=stale").Status)
 	page.do(app+"/login", nil)
 	require.JSONEq(t, `{"id": 1}`, page.do(app+"/api/me", nil).Body)

@@ -20,7 +20,7 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// patience is what anything of another process may take on a busy machine.
+// patience is the time limit for whatever another process does on a busy machine.
 const patience = 30 * time.Second
 
 // missing skips a test that lacks something, unless variable is set.
@@ -93,7 +93,7 @@ func listening(t testing.TB, cmd *exec.Cmd) string {
 	}
 }
 
-// run starts a program that ends with the test. What it complains of is logged if the test fails.
+// run starts a program that ends with the test. Its standard error is logged if the test fails.
 func run(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
 	stderr, err := os.CreateTemp(t.TempDir(), "stderr")
@@ -110,8 +110,8 @@ func run(t testing.TB, cmd *exec.Cmd) {
 	})
 }
 
-// browser keeps cookies. All systems here share the host 127.0.0.1 and so, whatever their ports, the cookies,
-// as tokens.example.com and app.example.com do with Domain=example.com.
+// browser keeps cookies. Cookies ignore ports, so all systems on 127.0.0.1 share them, as tokens.example.com and
+// app.example.com do with Domain=example.com.
 type browser struct {
 	*http.Client
 	t testing.TB

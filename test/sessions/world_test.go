@@ -159,6 +159,10 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 }
 
 func (a *response) write(rw http.ResponseWriter, cookie string) {
+	if a == nil { // the example is of a token: nobody should have asked
+		rw.WriteHeader(http.StatusInternalServerError)
+		return
+	}
 	for name, value := range a.Header {
 		rw.Header().Set(name, value)
 	}

@@ -80,6 +80,10 @@ const server = http.createServer(async (req, res) => {
     current = await provider(issuer);
     return res.end();
   }
+  if (req.url === "/token/introspection" && req.headers.authorization) { // oidc-provider takes both; others do not
+    res.writeHead(401, { "Content-Type": "application/json" });
+    return res.end(`{"error":"invalid_client","error_description":"client_secret_post is expected"}`);
+  }
   if (req.url.startsWith("/login/")) {
     const { params } = await current.interactionDetails(req, res);
     return current.interactionFinished(req, res, { login: { accountId: params.login_hint ?? "alice" } });

@@ -1,0 +1,175 @@
+package auth
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/sethealth/tokenvend/internal/strictjson"
+)
+
+// parseJWKS reads a key set (RFC 7517), as strictly as keys must be and as leniently as issuers write them.
+// Keys that cannot be used are skipped and named; it fails only if none is left.
+func parseJWKS(document []byte, allowed []jose.SignatureAlgorithm) (*keySet, error) {
+	object, err := strictjson.Object(bytes.TrimPrefix(document, []byte("\ufeff")))
+	if err != nil {
+		return nil, errors.New("the key set is not a valid JSON object")
+	}
+	list, ok := object["keys"].([]any)
+	if !ok {
+		return nil, errors.New("the key set has no array \"keys\"")
+	}
+	set := newKeySet()
+	for n, one := range list {
+		members, _ := one.(map[string]any)
+		k, err := parseJWK(members)
+		if err == nil {
+			err = k.usable(allowed)
+		}
+		if err == nil {
+			set.keys = append(set.keys, k)
+			continue
+		}
+		id, _ := members["kid"].(string)
+		set.skipped = append(set.skipped, fmt.Sprintf("key %d of %d (kid %q): %s", n+1, len(list), id[:min(len(id), 64)], err))
+	}
+	if len(set.keys) == 0 {
+		why := append([]string{"the key set holds no usable key"}, set.skipped[:min(len(set.skipped), 8)]...)
+		return nil, errors.New(strings.Join(why, "; "))
+	}
+	return set, nil
+}
+
+// numbers are the members of a JWK that hold base64url, by the bytes that they must have on a curve.
+var (
+	numbers     = []string{"n", "e", "x", "y"}
+	coordinates = map[any]int{"P-256": 32, "P-384": 48, "P-521": 66}
+)
+
+func parseJWK(members map[string]any) (key, error) {
+	use, ops := members["use"], members["key_ops"]
+	list, isList := ops.([]any)
+	switch {
+	case use != nil && use != "" && use != "sig":
+		return key{}, errors.New("it is not for signatures (use)")
+	case isList && !slices.Contains(list, any("verify")):
+		return key{}, errors.New("it is not for verifying (key_ops)")
+	case members["kty"] == "oct":
+		return key{}, errors.New("it is a symmetric key, which everybody could sign with")
+	case members["d"] != nil:
+		return key{}, errors.New("it is a private key, which everybody could sign with")
+	}
+	// Certificates are not what the key is trusted for, so an odd one must not cost us the key.
+	reduced := map[string]any{}
+	for _, name := range []string{"kty", "crv", "kid", "alg"} {
+		if text, ok := members[name].(string); ok {
+			reduced[name] = text
+		}
+	}
+	for _, name := range numbers {
+		text, ok := members[name].(string)
+		if !ok {
+			continue
+		}
+		value, err := lenientBase64(text)
+		if err != nil {
+			return key{}, errors.New(name + " is not base64url")
+		}
+		if size := coordinates[members["crv"]]; size > 0 { // leading zeros, too few or too many
+			value = bytes.TrimLeft(value, "\x00")
+			value = append(make([]byte, max(size-len(value), 0)), value...)
+		}
+		reduced[name] = base64.RawURLEncoding.EncodeToString(value)
+	}
+	text, err := json.Marshal(reduced)
+	if err != nil {
+		return key{}, err
+	}
+	var jwk jose.JSONWebKey
+	if jwk.UnmarshalJSON(text) != nil || !jwk.IsPublic() || !jwk.Valid() {
+		return key{}, errors.New("its kind (kty, crv) is not supported, or its numbers are no valid key")
+	}
+	return key{jwk.KeyID, jose.SignatureAlgorithm(jwk.Algorithm), jwk.Key}, nil
+}
+
+// lenientBase64 reads either alphabet, with padding or without.
+func lenientBase64(text string) ([]byte, error) {
+	text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(strings.TrimSpace(text), "="))
+	return base64.RawURLEncoding.DecodeString(text)
+}
+
+// parseStatic reads JWT_SECRET or JWT_PUBLIC_KEY. All keys must be usable: the operator chose them. The error
+// is what the variable must be.
+func (c *JWTConfig) parseStatic(content string) (*keySet, error) {
+	allowed, err := c.allowed()
+	if err != nil {
+		return nil, err
+	}
+	if !c.Secret.IsSet() {
+		return parsePEM(content, allowed)
+	}
+	material := []byte(content)
+	if encoded, ok := strings.CutPrefix(content, "base64:"); ok {
+		if material, err = lenientBase64(encoded); err != nil {
+			return nil, errors.New("valid base64 after the prefix base64:")
+		}
+	}
+	set := newKeySet()
+	set.keys = []key{{material: material}}
+	if set.keys[0].usable(allowed) != nil {
+		return nil, fmt.Errorf("a secret of at least 32 bytes (48 for HS384, 64 for HS512), and is one of %d", len(material))
+	}
+	return set, nil
+}
+
+func parsePEM(content string, allowed []jose.SignatureAlgorithm) (*keySet, error) {
+	set := newKeySet()
+	rest := []byte(strings.NewReplacer(`\r`, "", `\n`, "\n").Replace(content))
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		public, err := parseBlock(block)
+		if err != nil {
+			return nil, err
+		}
+		k := key{material: public}
+		if err := k.usable(allowed); err != nil {
+			return nil, fmt.Errorf("a public key that can be used: %w", err)
+		}
+		set.keys = append(set.keys, k)
+	}
+	if len(set.keys) == 0 || strings.TrimSpace(string(rest)) != "" {
+		return nil, errors.New("PEM of public keys or certificates")
+	}
+	return set, nil
+}
+
+func parseBlock(block *pem.Block) (public any, err error) {
+	switch block.Type {
+	case "PUBLIC KEY":
+		public, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "RSA PUBLIC KEY":
+		public, err = x509.ParsePKCS1PublicKey(block.Bytes)
+	case "CERTIFICATE":
+		var certificate *x509.Certificate
+		if certificate, err = x509.ParseCertificate(block.Bytes); err == nil {
+			public = certificate.PublicKey
+		}
+	default:
+		return nil, errors.New("PEM of public keys or certificates, and nothing else")
+	}
+	if err != nil {
+		return nil, errors.New("PEM whose public keys and certificates can be read")
+	}
+	return public, nil
+}

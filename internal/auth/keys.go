@@ -1,0 +1,138 @@
+package auth
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+const (
+	minRSABits = 2048 // RFC 7518, section 3.3
+	maxRSABits = 8192 // so that a verification stays cheap
+
+	// ed25519Name is EdDSA on that curve by its name of RFC 9864, which go-jose does not know.
+	ed25519Name = jose.SignatureAlgorithm("Ed25519")
+)
+
+// asymmetric is every algorithm that a public key may be used with, and symmetric those of a secret.
+// "none" is on neither.
+var (
+	asymmetric = []jose.SignatureAlgorithm{
+		jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
+		jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
+	}
+	symmetric = []jose.SignatureAlgorithm{jose.HS256, jose.HS384, jose.HS512}
+)
+
+// plainEdDSA gives EdDSA its older name.
+func plainEdDSA(algorithm jose.SignatureAlgorithm) jose.SignatureAlgorithm {
+	if algorithm == ed25519Name {
+		return jose.EdDSA
+	}
+	return algorithm
+}
+
+// keySet is what signatures are verified with. It never changes; a new one takes its place.
+type keySet struct {
+	serial  uint64 // of all sets of the process; a later one has a higher one
+	keys    []key
+	skipped []string // keys that cannot be used: which and why, a line each
+}
+
+var serials atomic.Uint64
+
+func newKeySet() *keySet { return &keySet{serial: serials.Add(1)} }
+
+// key verifies signatures.
+type key struct {
+	id        string
+	algorithm jose.SignatureAlgorithm // the only one, if the key says so
+	material  any                     // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or []byte for HMAC
+}
+
+// verify tries the keys that may have signed the token. It reports whether the set knows the key that the
+// token names: a token that names none may be of any, and a key without a name fits any token.
+func (s *keySet) verify(t *token) (valid, known bool) {
+	for _, k := range s.keys {
+		if t.keyID != "" && k.id != "" && k.id != t.keyID {
+			continue
+		}
+		known = true
+		if k.fits(t.algorithm) && k.verifies(t) {
+			return true, true
+		}
+	}
+	return false, known
+}
+
+func (k key) verifies(t *token) bool {
+	material := k.material
+	if public, ok := material.(ed25519.PublicKey); ok {
+		material = ed25519Verifier(public)
+	}
+	_, err := t.signed.Verify(material)
+	return err == nil
+}
+
+// ed25519Verifier implements jose.OpaqueVerifier for both names of the algorithm.
+type ed25519Verifier ed25519.PublicKey
+
+// VerifyPayload is called with the text that is signed.
+func (v ed25519Verifier) VerifyPayload(payload, signature []byte, algorithm jose.SignatureAlgorithm) error {
+	if plainEdDSA(algorithm) != jose.EdDSA || !ed25519.Verify(ed25519.PublicKey(v), payload, signature) {
+		return jose.ErrCryptoFailure
+	}
+	return nil
+}
+
+// fits reports whether the key is of the algorithm's kind, curve and size, and meant for it. It is what
+// keeps a public key from ever serving as an HMAC secret.
+func (k key) fits(algorithm jose.SignatureAlgorithm) bool {
+	algorithm = plainEdDSA(algorithm)
+	if k.algorithm != "" && plainEdDSA(k.algorithm) != algorithm {
+		return false
+	}
+	switch material := k.material.(type) {
+	case []byte: // RFC 7518, section 3.2
+		least := map[jose.SignatureAlgorithm]int{jose.HS256: 32, jose.HS384: 48, jose.HS512: 64}[algorithm]
+		return least > 0 && len(material) >= least
+	case *rsa.PublicKey:
+		return strings.HasPrefix(string(algorithm), "RS") || strings.HasPrefix(string(algorithm), "PS")
+	case *ecdsa.PublicKey:
+		curve := map[jose.SignatureAlgorithm]elliptic.Curve{jose.ES256: elliptic.P256(), jose.ES384: elliptic.P384(), jose.ES512: elliptic.P521()}[algorithm]
+		return curve != nil && material.Curve == curve
+	case ed25519.PublicKey:
+		return algorithm == jose.EdDSA
+	default:
+		return false
+	}
+}
+
+// usable reports why a key is of no use under JWT_ALGORITHMS.
+func (k key) usable(allowed []jose.SignatureAlgorithm) error {
+	if public, ok := k.material.(*rsa.PublicKey); ok {
+		if bits := public.N.BitLen(); bits < minRSABits || bits > maxRSABits {
+			return fmt.Errorf("an RSA key must have %d to %d bits and has %d", minRSABits, maxRSABits, bits)
+		}
+	}
+	if !slices.ContainsFunc(allowed, k.fits) {
+		return errors.New("no algorithm of JWT_ALGORITHMS goes with its kind, size and alg")
+	}
+	return nil
+}
+
+func (s *keySet) equal(other *keySet) bool {
+	return other != nil && slices.Equal(s.skipped, other.skipped) && slices.EqualFunc(s.keys, other.keys, func(a, b key) bool {
+		public, ok := a.material.(interface{ Equal(crypto.PublicKey) bool })
+		return ok && a.id == b.id && a.algorithm == b.algorithm && public.Equal(b.material)
+	})
+}

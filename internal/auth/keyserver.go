@@ -1,0 +1,306 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sethealth/tokenvend/internal/outgoing"
+	"github.com/sethealth/tokenvend/internal/setting"
+	"github.com/sethealth/tokenvend/internal/strictjson"
+)
+
+const (
+	keysMaxBytes   = 1 << 20
+	keysTimeout    = 5 * time.Second  // of one fetch, discovery included
+	keysEvery      = 5 * time.Minute  // between fetches while all is well, give or take a tenth
+	keysForced     = 10 * time.Second // least time between fetches that tokens ask for
+	keysRetry      = 5 * time.Second  // most time between fetches after a failed one
+	keysMaxAge     = 24 * time.Hour   // how long keys outlive their issuer
+	keysWait       = 2 * time.Second  // what a caller waits for a fetch
+	keysMaxWaiting = 64               // callers; more are not kept waiting
+
+	listTenants = "list the issuers of the tenants, comma separated, in place of an address for many tenants"
+)
+
+// keyServer is the key set of an issuer (RFC 7517), found by its address or by OpenID Connect discovery. It
+// is fetched in the background and kept through an outage. Callers that need a newer one join the one fetch
+// that is under way, which no caller's leaving ends.
+type keyServer struct {
+	issuer        string
+	address       string // if empty, by discovery
+	allowed       []jose.SignatureAlgorithm
+	insecureHosts setting.List
+	userAgent     string
+	client        *outgoing.Client
+	availability  *outgoing.Availability
+	log           *slog.Logger
+	fetches       *prometheus.CounterVec // set by registerKeyServers
+
+	set       atomic.Pointer[keySet]
+	confirmed atomic.Int64 // when set was last found to be the issuer's, in Unix nanoseconds
+	waiting   chan struct{}
+
+	mu       sync.Mutex
+	flight   *flight // the fetch under way
+	started  uint64  // fetches so far
+	answered uint64  // the last of them that succeeded, counted from 1
+	failures int     // in a row
+	due      time.Time
+	dueFor   bool      // a token asked for the one that is due
+	forced   time.Time // when the last fetch that a token asked for began
+}
+
+type flight struct {
+	done chan struct{}
+	err  error
+}
+
+func newKeyServer(iss, address string, allowed []jose.SignatureAlgorithm, insecureHosts setting.List, deps Deps) *keyServer {
+	s := &keyServer{
+		issuer: iss, address: address, allowed: allowed, insecureHosts: insecureHosts, userAgent: deps.UserAgent, log: deps.Logger,
+		client: outgoing.New(outgoing.Options{
+			MaxAnswer: keysMaxBytes, MaxConns: 2, DialTimeout: dialTimeout, Transport: deps.Transport,
+		}),
+		waiting: make(chan struct{}, keysMaxWaiting),
+	}
+	s.availability = outgoing.NewAvailability("key set of "+s.detail(), deps.Logger)
+	return s
+}
+
+func (s *keyServer) detail() string {
+	if s.address != "" {
+		return setting.Host(s.address)
+	}
+	return s.issuer
+}
+
+// registerKeyServers makes the metrics of all key sets: the age is that of the oldest.
+func registerKeyServers(reg prometheus.Registerer, issuers []*issuer) {
+	fetches := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tokenvend_session_keyset_fetches_total",
+		Help: "Fetches of the session key set by outcome: ok, failed.",
+	}, []string{"outcome"})
+	for _, i := range issuers {
+		i.server.fetches = fetches
+	}
+	for _, outcome := range []string{"ok", "failed"} {
+		fetches.WithLabelValues(outcome)
+	}
+	reg.MustRegister(fetches, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tokenvend_session_keyset_age_seconds",
+		Help: "Time since the session key set was last fetched, of several the oldest; +Inf before the first time.",
+	}, func() (oldest float64) {
+		for _, i := range issuers {
+			oldest = max(oldest, i.server.age())
+		}
+		return oldest
+	}))
+}
+
+func (s *keyServer) age() float64 {
+	if at := s.confirmed.Load(); at != 0 {
+		return time.Since(time.Unix(0, at)).Seconds()
+	}
+	return math.Inf(1)
+}
+
+// current is the set in use, or nil, and until when it may be. It is on the path of every request.
+func (s *keyServer) current(now time.Time) (*keySet, time.Time) {
+	until := time.Unix(0, s.confirmed.Load()).Add(keysMaxAge)
+	if !now.Before(until) {
+		return nil, until
+	}
+	return s.set.Load(), until
+}
+
+// progress is how many fetches have begun, and which was the last that succeeded.
+func (s *keyServer) progress() (started, answered uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.started, s.answered
+}
+
+// refresh waits for the fetch under way, or for one that it starts if the last that a token asked for is
+// long enough ago. If it is not, the next one is due as soon as it is, and the caller must come again.
+func (s *keyServer) refresh(ctx context.Context) error {
+	select {
+	case s.waiting <- struct{}{}:
+		defer func() { <-s.waiting }()
+	default:
+		return unavailable("too many callers wait for the keys of " + s.detail())
+	}
+	s.mu.Lock()
+	flight := s.flight
+	if now := time.Now(); flight == nil {
+		if allowed := s.forced.Add(keysForced); now.Before(allowed) {
+			if s.due.After(allowed) {
+				s.due, s.dueFor = allowed, true
+			}
+			s.mu.Unlock()
+			return unavailable("the token names a key that is not known yet; the keys of " + s.detail() + " are fetched again soon")
+		}
+		s.forced = now
+		flight = s.start()
+	}
+	s.mu.Unlock()
+	select {
+	case <-flight.done:
+		if flight.err != nil {
+			return unavailable("the keys of " + s.detail() + " cannot be fetched at present")
+		}
+		return nil
+	case <-ctx.Done():
+		return unavailable("the keys of " + s.detail() + " were not fetched in time")
+	}
+}
+
+// run fetches the set whenever it is due, until ctx ends.
+func (s *keyServer) run(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		s.mu.Lock()
+		if now := time.Now(); s.flight == nil && !now.Before(s.due) {
+			if s.dueFor {
+				s.forced = now
+			}
+			s.start()
+		}
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// start begins a fetch on its own goroutine and context. The caller holds s.mu.
+func (s *keyServer) start() *flight {
+	f := &flight{done: make(chan struct{})}
+	s.started++
+	s.flight, s.dueFor = f, false
+	go func(number uint64) {
+		f.err = s.fetch(context.Background(), number)
+		s.mu.Lock()
+		s.flight = nil
+		s.mu.Unlock()
+		close(f.done)
+	}(s.started)
+	return f
+}
+
+// fetch gets the set once and takes it up, or keeps the old one.
+func (s *keyServer) fetch(ctx context.Context, number uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
+	defer cancel()
+	set, err := s.get(ctx)
+	s.availability.Record(ctx, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.fetches.WithLabelValues("failed").Inc()
+		s.due = time.Now().Add(min(keysRetry, time.Second<<min(s.failures, 8)))
+		s.failures++
+		return err
+	}
+	s.fetches.WithLabelValues("ok").Inc()
+	s.failures, s.answered = 0, max(s.answered, number)
+	s.due = time.Now().Add(time.Duration(float64(keysEvery) * (0.9 + 0.2*rand.Float64())))
+	if before := s.set.Load(); !set.equal(before) {
+		s.log.Info("session key set updated", "issuer", s.detail(), "keys", len(set.keys))
+		for _, line := range set.skipped {
+			if before == nil || !slices.Contains(before.skipped, line) {
+				s.log.Warn("session key skipped", "issuer", s.detail(), "reason", line)
+			}
+		}
+		s.set.Store(set)
+	}
+	s.confirmed.Store(time.Now().UnixNano())
+	return nil
+}
+
+// get asks the issuer.
+func (s *keyServer) get(ctx context.Context) (*keySet, error) {
+	address := s.address
+	if address == "" {
+		var err error
+		if address, err = s.discover(ctx); err != nil {
+			return nil, fmt.Errorf("discovery: %w", err)
+		}
+	}
+	body, err := s.load(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	return parseJWKS(body, s.allowed)
+}
+
+// discover finds the key set's address (OpenID Connect Discovery 1.0, section 4).
+func (s *keyServer) discover(ctx context.Context) (string, error) {
+	body, err := s.load(ctx, strings.TrimSuffix(s.issuer, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return "", err
+	}
+	document, err := strictjson.Object(bytes.TrimPrefix(body, []byte("\ufeff")))
+	if err != nil {
+		return "", errors.New("the document is not a valid JSON object")
+	}
+	named, _ := document["issuer"].(string)
+	switch address, _ := document["jwks_uri"].(string); {
+	case named != s.issuer && manyTenants(s.issuer, named):
+		return "", errors.New("JWT_ISSUER is for many tenants: " + listTenants)
+	case strings.TrimSuffix(named, "/") == strings.TrimSuffix(s.issuer, "/") && named != s.issuer:
+		return "", errors.New("the document's issuer differs from JWT_ISSUER by the slash at its end")
+	case named != s.issuer:
+		return "", errors.New("the document's issuer is not JWT_ISSUER")
+	case setting.CheckURL(address, s.insecureHosts) != nil:
+		return "", errors.New("the document's jwks_uri is not an https:// URL (http:// only for a host of INSECURE_HTTP_HOSTS)")
+	default:
+		return address, nil
+	}
+}
+
+// manyTenants reports whether an issuer's address is not that of one tenant, as Microsoft's /common is not.
+// Its document says so by a placeholder, or names another issuer.
+func manyTenants(iss, named string) bool {
+	address, err := url.Parse(iss)
+	if err != nil {
+		return false
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(address.Path, "/"), "/")
+	return strings.Contains(named, "{") || slices.Contains([]string{"common", "organizations", "consumers"}, first)
+}
+
+func (s *keyServer) load(ctx context.Context, address string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, errors.New("its address is not a URL")
+	}
+	req.Header = http.Header{"Accept": {"application/json"}, "User-Agent": {s.userAgent}}
+	switch answer, err := s.client.Ask(req); {
+	case err != nil:
+		return nil, err
+	case answer.Status/100 == 3:
+		return nil, fmt.Errorf("it redirects (status %d), which is not followed; configure the address that answers itself", answer.Status)
+	case answer.Status != http.StatusOK:
+		return nil, fmt.Errorf("it answers with status %d", answer.Status)
+	default:
+		return answer.Body, nil
+	}
+}

@@ -1,0 +1,41 @@
+package telemetry
+
+import (
+	"fmt"
+	"io"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// escaper escapes in a line of JSON what slog leaves as it is and a terminal or a viewer would act on: C1
+// control characters, marks of writing direction and all else that cannot be printed.
+type escaper struct{ to io.Writer }
+
+func (e escaper) Write(line []byte) (int, error) {
+	for i := 0; i < len(line); i++ {
+		if line[i] >= 0x7f {
+			return e.to.Write(escape(line, i))
+		}
+	}
+	return e.to.Write(line)
+}
+
+// escape copies a line, of which the first bytes need no look.
+func escape(line []byte, plain int) []byte {
+	escaped := append(make([]byte, 0, 2*len(line)), line[:plain]...)
+	for rest := line[plain:]; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			escaped = append(escaped, rest[:size]...)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			escaped = fmt.Appendf(escaped, `\u%04x\u%04x`, high, low)
+		default:
+			escaped = fmt.Appendf(escaped, `\u%04x`, r)
+		}
+		rest = rest[size:]
+	}
+	return escaped
+}
