@@ -202,7 +202,7 @@ func (j *jwtCheck) Authenticate(r *http.Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	until, err := j.issuerOf(id.Issuer).verify(r.Context(), t)
+	until, err := j.issuerOf(id.Issuer).verify(r.Context(), t, j.remembered.hash(compact))
 	if err != nil {
 		return Result{}, err
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sethealth/tokenvend/internal/outgoing"
@@ -33,6 +34,7 @@ const (
 	keysMaxAge     = 24 * time.Hour   // how long keys outlive their issuer
 	keysWait       = 2 * time.Second  // what a caller waits for a fetch
 	keysMaxWaiting = 64               // callers; more are not kept waiting
+	keysMaxSeen    = 10_000           // tokens of unknown keys
 
 	listTenants = "list the issuers of the tenants, comma separated, in place of an address for many tenants"
 )
@@ -54,6 +56,7 @@ type keyServer struct {
 	set       atomic.Pointer[keySet]
 	confirmed atomic.Int64 // when set was last found to be the issuer's, in Unix nanoseconds
 	waiting   chan struct{}
+	seen      *otter.Cache[digest, uint64] // tokens of unknown keys: how many fetches had begun when each first came
 
 	mu       sync.Mutex
 	flight   *flight // the fetch under way
@@ -77,6 +80,7 @@ func newKeyServer(iss, address string, allowed []jose.SignatureAlgorithm, insecu
 			MaxAnswer: keysMaxBytes, MaxConns: 2, DialTimeout: dialTimeout, Transport: deps.Transport,
 		}),
 		waiting: make(chan struct{}, keysMaxWaiting),
+		seen:    otter.Must(&otter.Options[digest, uint64]{MaximumSize: keysMaxSeen}),
 	}
 	s.availability = outgoing.NewAvailability("key set of "+s.detail(), deps.Logger)
 	return s
@@ -122,17 +126,18 @@ func (s *keyServer) age() float64 {
 // current is the set in use, or nil, and until when it may be. It is on the path of every request.
 func (s *keyServer) current(now time.Time) (*keySet, time.Time) {
 	until := time.Unix(0, s.confirmed.Load()).Add(keysMaxAge)
-	if !now.Before(until) {
+	if now.After(until) {
 		return nil, until
 	}
 	return s.set.Load(), until
 }
 
-// progress is how many fetches have begun, and which was the last that succeeded.
-func (s *keyServer) progress() (started, answered uint64) {
+// isNewerThan reports whether a fetch has succeeded that began after the token first came.
+func (s *keyServer) isNewerThan(token digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.started, s.answered
+	before, _ := s.seen.SetIfAbsent(token, s.started)
+	return s.answered > before
 }
 
 // refresh waits for the fetch under way, or for one that it starts if the last that a token asked for is

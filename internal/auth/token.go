@@ -125,10 +125,16 @@ func (j *jwtCheck) checkAudience(aud any) error {
 	if !isList {
 		all = []any{aud}
 	}
+	named := false
 	for _, one := range all {
-		if name, ok := one.(string); ok && slices.Contains(j.Audience, name) {
-			return nil
+		name, isString := one.(string)
+		if named = named || slices.Contains(j.Audience, name); !isString {
+			named = false
+			break
 		}
+	}
+	if named {
+		return nil
 	}
 	if aud == nil {
 		return unauthenticated("audience (aud) is missing; JWT_AUDIENCE=any is for providers that set none")

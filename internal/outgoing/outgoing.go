@@ -71,7 +71,7 @@ func (c *Client) Ask(req *http.Request) (Answer, error) {
 	if err == nil {
 		return answer, nil
 	}
-	failure := explain(req.Context(), err)
+	failure := Explain(req.Context(), err, "no valid HTTP answer")
 	if failure.Timeout {
 		c.renew(start) // the connection, or the address it leads to, may be dead
 	}

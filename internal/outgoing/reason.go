@@ -1,6 +1,7 @@
 package outgoing
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,9 +16,9 @@ func proxyRefused(status int) *Error {
 	return &Error{Reason: "the proxy of HTTPS_PROXY refused with status " + strconv.Itoa(status)}
 }
 
-// explain names what failed without quoting err: net/http puts what a server sent into some of its errors,
-// and x509 what stands in a certificate.
-func explain(ctx context.Context, err error) *Error {
+// Explain names what failed without quoting err: clients put what a server sent into some of their errors, and
+// x509 what stands in a certificate. An error that is not known becomes otherwise.
+func Explain(ctx context.Context, err error, otherwise string) *Error {
 	if known, ok := errors.AsType[*Error](err); ok {
 		return known
 	}
@@ -27,7 +28,7 @@ func explain(ctx context.Context, err error) *Error {
 	if timeout, ok := errors.AsType[net.Error](err); ctx.Err() != nil || ok && timeout.Timeout() {
 		return &Error{Reason: "no answer in time", Timeout: true}
 	}
-	reason := reasonOf(err)
+	reason := cmp.Or(reasonOf(err), otherwise)
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "proxyconnect" {
 		reason = "the proxy of HTTPS_PROXY cannot be reached: " + reason
 	}
@@ -69,6 +70,6 @@ func reasonOf(err error) string {
 	case errors.Is(err, io.EOF):
 		return "the connection was closed without an answer"
 	default:
-		return "no valid HTTP answer"
+		return ""
 	}
 }

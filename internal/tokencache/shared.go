@@ -2,209 +2,131 @@ package tokencache
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
-	"github.com/sethealth/tokenvend/internal/redisx"
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
 const (
-	// firstLock is the life of a lock that nobody may know of: a frozen server, once it goes on, still
-	// carries out what was sent to it, and whoever sent it has gone on too.
-	firstLock = 400 * time.Millisecond
-	// lockLife is the life of a lock whose holder renews it, and so how soon one that died is replaced.
-	lockLife = 1500 * time.Millisecond
-	// The first renewal, which most mints do not live to see, and the others.
-	firstRenewal, renewals = firstLock / 4, lockLife / 3
-	// Whoever waits for another replica's token looks every so often, at first and later.
-	firstLook, lastLook = 10 * time.Millisecond, 75 * time.Millisecond
-	storeTries          = 3
-	// tamperLogEvery bounds what somebody with access to the database can write into the log.
+	// lockLife is how long one replica has for its call before another one makes its own, and so what a
+	// replica that died, or a foreign lock, can cost a request.
+	lockLife = 3 * time.Second
+	// pollMin is the least pause of a replica that waits for another one's token; the most is three times that.
+	pollMin = 25 * time.Millisecond
+	// tamperLogEvery bounds what somebody who can write to Redis can make the log say.
 	tamperLogEvery = time.Minute
 )
 
-// SharedOptions are what a [Shared] is made of.
-type SharedOptions struct {
-	// Source buys tokens.
-	Source sethealth.Issuer
-	Redis  *redisx.Client
-	// Space is where this account's tokens lie, and how they are sealed.
-	Space *redisx.Space
-	// Timeout bounds one Issue, the wait for another replica and the call to Source together.
-	Timeout    time.Duration
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
-}
+// dropScript deletes KEYS[1] if it still holds ARGV[1], or something that is no string.
+const dropScript = `
+local value = redis.pcall('GET', KEYS[1])
+if value == ARGV[1] or type(value) == 'table' then return redis.call('DEL', KEYS[1]) end
+return 0`
 
-// Shared is a [sethealth.Issuer] that shares tokens with other replicas through Redis: for each user one
-// of them buys a token, the others wait for it. What Redis cannot do is done without it.
-//
-// It has no rules of a token's life: it gives what has more left than it is asked for.
-type Shared struct {
-	source  sethealth.Issuer
-	space   *redisx.Space
-	timeout time.Duration
+// shared is where replicas find each other's tokens. What Redis cannot do is done without it.
+type shared struct {
+	redis   *Redis
 	log     *slog.Logger
-
-	look, store, renew, drop *redisx.Script
-	shared, minted, stale    prometheus.Counter
-	failed, tampered         prometheus.Counter
-	lastTamperLog            atomic.Int64 // Unix nanoseconds
-
-	running sync.WaitGroup
+	lastLog atomic.Int64 // Unix nanoseconds
 }
 
-// NewShared makes a Shared. It fails if an option is missing. Close it after use, before the Redis client.
-func NewShared(o SharedOptions) (*Shared, error) {
-	if o.Source == nil || o.Redis == nil || o.Space == nil || o.Timeout <= 0 || o.Logger == nil || o.Registerer == nil {
-		return nil, errors.New("tokencache: Source, Redis, Space, Timeout, Logger and Registerer are needed")
-	}
-	results := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "tokenvend_shared_lookups_total",
-		Help: "Tokens asked of the level in Redis by how that went: shared (found there), minted, stale (an ageing one from there, because no new one could be got), error.",
-	}, []string{"result"})
-	tampered := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "tokenvend_shared_tampered_total",
-		Help: "Entries in Redis that could not be opened, and were dropped.",
-	})
-	o.Registerer.MustRegister(results, tampered)
-	return &Shared{
-		source: o.Source, space: o.Space, timeout: o.Timeout, log: o.Logger,
-		look:   o.Redis.Script("look", lookScript),
-		store:  o.Redis.Script("store", storeScript),
-		renew:  o.Redis.Script("renew", renewScript),
-		drop:   o.Redis.Script("drop", dropScript),
-		shared: results.WithLabelValues("shared"), minted: results.WithLabelValues("minted"),
-		stale: results.WithLabelValues("stale"), failed: results.WithLabelValues("error"), tampered: tampered,
-	}, nil
-}
+func newShared(o Options) *shared { return &shared{redis: o.Redis, log: o.Logger} }
 
-// Issue returns a token for user with more than minLife left from Redis, or a new one; if none can be got,
-// what lies in Redis as long as it has 5 s left.
-func (s *Shared) Issue(ctx context.Context, user string, minLife time.Duration) (sethealth.Token, error) {
-	whole, cancel := context.WithTimeout(redisx.WithBudget(ctx), s.timeout)
-	defer cancel()
-	p := s.place(user)
-	held, locked := s.await(whole, p, minLife)
-	if !held.Value.IsZero() && held.Life(time.Now()) > minLife {
-		s.shared.Inc()
-		return held, nil
+// find returns the user's token from Redis, the zero Token if there is none. If it has no more than need left,
+// this replica is to request a new one: no other does, or that has taken too long, or Redis is unavailable.
+func (s *shared) find(ctx context.Context, user sethealth.User, need time.Duration, rejected func(id string) bool) sethealth.Token {
+	n, key := s.redis.entry("token", user.Key())
+	found, err := s.get(ctx, n, key, rejected)
+	if err != nil || found.Remaining(time.Now()) > need {
+		return found
 	}
-	token, err := s.mint(whole, p, locked, minLife)
-	if err == nil {
-		s.minted.Inc()
-		return token, nil
-	}
-	if now := time.Now(); !held.Value.IsZero() && usable(held.Life(now)) {
-		s.stale.Inc()
-		return stale(held, now), nil
-	}
-	s.failed.Inc()
-	if whole.Err() != nil && ctx.Err() == nil {
-		return sethealth.Token{}, fmt.Errorf("tokencache: no token within the time for one: %w", sethealth.ErrTimeout)
-	}
-	return sethealth.Token{}, err
-}
-
-// await looks for the user's token until there is one with more than need left, this replica has the lock
-// and is to mint, or Redis or the time gives out. It returns the best token seen, zero if none.
-func (s *Shared) await(ctx context.Context, p *place, need time.Duration) (held sethealth.Token, locked bool) {
-	pause, asking := firstLook, ctx
-	for {
-		answer, err := s.look.Run(asking, []string{p.token, p.lock}, need.Milliseconds(), p.mark, firstLock.Milliseconds(), lockLife.Milliseconds())
-		if err != nil {
-			return held, false
+	lock := n.key("lock", user.Key())
+	for began := time.Now(); ; {
+		locked := false
+		commands, err := s.redis.do(ctx, opLock, func(pipe redis.Pipeliner) {
+			pipe.SetNX(ctx, lock, "1", lockLife)
+			pipe.Get(ctx, key) // after the lock: whoever frees it has stored the token before
+		})
+		if err == nil {
+			locked = commands[0].(*redis.BoolCmd).Val()
+			found = s.open(ctx, n, key, commands[1].(*redis.StringCmd), rejected)
 		}
-		data, left, got := readLook(answer)
-		found, good := p.open(data, left)
-		if good {
-			held = found
-		} else if data != "" {
-			s.noticeTampering(ctx, p, data)
+		enough := found.Remaining(time.Now()) > need
+		if enough && locked {
+			s.release(ctx, lock)
 		}
-		// A token that lives long enough by Redis' clock and not by ours is no reason to wait.
-		if got || good && left > need {
-			return held, got
+		if err != nil || enough || locked || time.Since(began) > lockLife {
+			return found
 		}
 		select {
-		case <-time.After(pause/2 + rand.N(pause)):
+		case <-time.After(pollMin + rand.N(2*pollMin)):
 		case <-ctx.Done():
-			return held, false
+			return found
 		}
-		pause = min(pause*3/2, lastLook)
-		// From now on the wait is for the other replica: only a look that fails is one for Redis.
-		asking = redisx.Lend(ctx)
+		// From here on the wait is for the other replica and not for Redis.
+		ctx = withFreshBudget(ctx)
 	}
 }
 
-// mint buys a token and puts it into Redis behind the answer. Without the lock it does so too: Redis may
-// be well again by then.
-func (s *Shared) mint(ctx context.Context, p *place, locked bool, minLife time.Duration) (sethealth.Token, error) {
-	if err := ctx.Err(); err != nil {
+// get looks the user's token up. Its error is errRedis.
+func (s *shared) get(ctx context.Context, n namespace, key string, rejected func(id string) bool) (sethealth.Token, error) {
+	commands, err := s.redis.do(ctx, opGet, func(pipe redis.Pipeliner) { pipe.Get(ctx, key) })
+	if err != nil {
 		return sethealth.Token{}, err
 	}
-	if locked {
-		defer s.keepLock(p)()
-	}
-	token, err := s.source.Issue(ctx, p.user, minLife)
-	s.running.Go(func() { s.publish(p, token, err) })
-	return token, err
+	return s.open(ctx, n, key, commands[0].(*redis.StringCmd), rejected), nil
 }
 
-// publish stores a token, unless its end is unknown or the account was replaced meanwhile, and gives up
-// the lock in any case: a look that timed out may have got it.
-func (s *Shared) publish(p *place, token sethealth.Token, err error) {
-	ctx := context.Background()
-	left := token.Life(time.Now()).Milliseconds()
-	if err == nil && !token.Expires.IsZero() && left > 0 && token.Account == p.keys.Account {
-		// Nobody waits here, but the other replicas do for the token. If Redis is ill, all tries fail at
-		// once, and the lock ends by itself.
-		for range storeTries {
-			if _, err := s.store.Run(ctx, []string{p.token, p.lock}, p.seal(token), left, p.mark); err == nil {
-				return
-			}
-		}
-		return
+// open reads an entry. What cannot be opened, or was rejected, is dropped.
+func (s *shared) open(ctx context.Context, n namespace, key string, entry *redis.StringCmd, rejected func(id string) bool) sethealth.Token {
+	data, err := entry.Result()
+	if err == redis.Nil {
+		return sethealth.Token{}
 	}
-	_, _ = s.drop.Run(ctx, []string{p.lock}, p.mark)
+	token, ok := n.open(key, data)
+	if ok && !rejected(token.ID) {
+		return token
+	}
+	if !ok {
+		s.redis.tampered.Inc()
+		now, last := time.Now().UnixNano(), s.lastLog.Load()
+		if now-last > int64(tamperLogEvery) && s.lastLog.CompareAndSwap(last, now) {
+			s.log.Warn("an entry in redis cannot be opened: it was damaged or tampered with, and is dropped")
+		}
+	}
+	_, _ = s.redis.do(ctx, opDrop, func(pipe redis.Pipeliner) { pipe.Eval(ctx, dropScript, []string{key}, data) })
+	return sethealth.Token{}
 }
 
-// keepLock renews the lock until the returned function is called.
-func (s *Shared) keepLock(p *place) (stop func()) {
-	done := make(chan struct{})
-	s.running.Go(func() {
-		next := time.NewTimer(firstRenewal)
-		defer next.Stop()
-		for {
-			select {
-			case <-next.C:
-				_, _ = s.renew.Run(context.Background(), []string{p.lock}, p.mark, lockLife.Milliseconds())
-				next.Reset(renewals)
-			case <-done:
-				return
-			}
+// publish stores a new token for the other replicas and frees the lock, without keeping the caller waiting.
+func (s *shared) publish(user sethealth.User, token sethealth.Token, err error) {
+	n, key := s.redis.entry("token", user.Key())
+	lock, left := n.key("lock", user.Key()), token.Remaining(time.Now())
+	s.redis.running.Go(func() {
+		ctx := context.Background()
+		if err != nil || left <= 0 { // or its end is not known
+			s.release(ctx, lock)
+			return
 		}
+		_, _ = s.redis.do(ctx, opStore, func(pipe redis.Pipeliner) {
+			pipe.Set(ctx, key, n.seal(key, token), left)
+			pipe.Del(ctx, lock)
+		})
 	})
-	return func() { close(done) }
 }
 
-// noticeTampering drops an entry that is not ours to read and says so, once in a while.
-func (s *Shared) noticeTampering(ctx context.Context, p *place, data string) {
-	s.tampered.Inc()
-	now, last := time.Now().UnixNano(), s.lastTamperLog.Load()
-	if now-last > int64(tamperLogEvery) && s.lastTamperLog.CompareAndSwap(last, now) {
-		s.log.Warn("an entry in redis cannot be opened: it was damaged or tampered with, and is dropped")
-	}
-	_, _ = s.drop.Run(ctx, []string{p.token}, data)
+// release frees a lock, whoever holds it: at worst, that costs one more call to Sethealth.
+func (s *shared) release(ctx context.Context, lock string) {
+	_, _ = s.redis.do(ctx, opRelease, func(pipe redis.Pipeliner) { pipe.Del(ctx, lock) })
 }
 
-// Close waits for what is still on its way to Redis. No Issue may begin after it.
-func (s *Shared) Close() { s.running.Wait() }
+// drop deletes the user's token, if it has that ID or if id is empty.
+func (s *shared) drop(ctx context.Context, user sethealth.User, id string) {
+	n, key := s.redis.entry("token", user.Key())
+	_, _ = s.get(ctx, n, key, func(found string) bool { return id == "" || found == id })
+}

@@ -1,0 +1,151 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/sethealth/tokenvend/internal/outgoing"
+	"github.com/sethealth/tokenvend/internal/secret"
+)
+
+const (
+	connections = 64
+	// Connections are renewed, so that a changed DNS name is followed.
+	connectionAge = 4 * time.Minute
+	// A dial goes on without the request that began it, so that it may take longer than one may wait.
+	dialTimeout = 2 * time.Second
+	// Our commands and answers are some hundred bytes; go-redis' own buffers take 64 KiB a connection.
+	bufferSize = 4 << 10
+)
+
+var (
+	// errURL is all that is said of a bad URL: go-redis' own errors repeat parts of it, the password included.
+	errURL    = errors.New("must be redis://[user:password@]host[:port][/db] or rediss://…, with ?addr=host:port for more nodes of a cluster or ?master_name=… for Sentinel")
+	errServer = errors.New("names another server; only a new user and password are taken up without a restart")
+)
+
+// connectOptions are for the server of a URL. Each new connection signs in with the user and password that
+// the URL holds by then.
+func connectOptions(current secret.Source) (*redis.UniversalOptions, error) {
+	start := current.Get().Reveal()
+	o, err := parseURL(start)
+	if err != nil {
+		return nil, err
+	}
+	current.SetValidator(func(content string) error {
+		if _, err := parseURL(content); err != nil {
+			return err
+		}
+		if withoutUser(content) != withoutUser(start) {
+			return errServer
+		}
+		return nil
+	})
+	o.CredentialsProviderContext = func(context.Context) (user, password string, err error) {
+		now, err := parseURL(current.Get().Reveal())
+		if err != nil {
+			return "", "", err
+		}
+		return now.Username, now.Password, nil
+	}
+	// With the defaults, a request would wait 5 s for a server that hangs.
+	o.ContextTimeoutEnabled = true
+	o.MaxRetries, o.DialerRetries = -1, 1
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, time.Second, time.Second
+	o.PoolTimeout = commandTimeout * 4 / 5 // sooner than the command's own end, to be told apart
+	o.PoolSize, o.MaxActiveConns, o.PipelinePoolSize = connections, connections, -1
+	o.ConnMaxLifetime = connectionAge
+	o.ReadBufferSize, o.WriteBufferSize = bufferSize, bufferSize
+	o.DisableIdentity = true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return o, nil
+}
+
+func withoutUser(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	u.User = nil
+	return u.String()
+}
+
+// parseURL reads a URL of the three kinds that go-redis knows. Its time-outs and pool sizes are accepted and
+// not used: ours are what the service promises.
+func parseURL(raw string) (*redis.UniversalOptions, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Host == "" {
+		return nil, errURL
+	}
+	switch query := u.Query(); {
+	case query.Has("master_name"):
+		o, err := redis.ParseFailoverURL(raw)
+		if err != nil {
+			return nil, errURL
+		}
+		return &redis.UniversalOptions{
+			MasterName: o.MasterName, Addrs: o.SentinelAddrs, DB: o.DB, TLSConfig: o.TLSConfig,
+			SentinelUsername: o.SentinelUsername, SentinelPassword: o.SentinelPassword,
+			Username: o.Username, Password: o.Password, Protocol: o.Protocol, ClientName: o.ClientName,
+		}, nil
+	case query.Has("addr"):
+		o, err := redis.ParseClusterURL(raw)
+		if err != nil {
+			return nil, errURL
+		}
+		return &redis.UniversalOptions{
+			Addrs: o.Addrs, IsClusterMode: true, TLSConfig: o.TLSConfig,
+			Username: o.Username, Password: o.Password, Protocol: o.Protocol, ClientName: o.ClientName,
+		}, nil
+	default:
+		o, err := redis.ParseURL(raw)
+		if err != nil {
+			return nil, errURL
+		}
+		return &redis.UniversalOptions{
+			Addrs: []string{o.Addr}, DB: o.DB, TLSConfig: o.TLSConfig,
+			Username: o.Username, Password: o.Password, Protocol: o.Protocol, ClientName: o.ClientName,
+		}, nil
+	}
+}
+
+// replies are the errors of a server that an operator can fix, by their first words, in words of ours: theirs
+// may hold addresses and names.
+var replies = []struct{ code, reason string }{
+	{"WRONGPASS", "wrong user or password: correct them in REDIS_URL"},
+	{"NOAUTH", "a password is needed: put user and password into REDIS_URL"},
+	{"NOPERM", notAllowed},
+	{"ACL failure in script", notAllowed},
+	{"The user executing the script", notAllowed}, // before Redis 7.2
+	{"DB index", "no database of that number: correct the number at the end of REDIS_URL"},
+	{"MOVED", "one node of a cluster: name the cluster's nodes in REDIS_URL, redis://host:port?addr=host:port"},
+	{"OOM", "out of memory: raise its maxmemory, or let it evict keys (maxmemory-policy volatile-ttl)"},
+	{"READONLY", "a read-only replica: point REDIS_URL at the primary"},
+	{"LOADING", "still loading its data: wait until it is done"},
+	{"MISCONF", "refuses writes because it cannot save to disk: fix its persistence"},
+	{"MASTERDOWN", "a replica that lost its primary: bring the primary back"},
+	{"CLUSTERDOWN", "the cluster is down"},
+}
+
+const notAllowed = "the user lacks permissions: allow it EVAL, GET, SET, DEL and TIME on the keys tokenvend:*, with SELECT for a database other than 0 and CLUSTER SLOTS for a cluster"
+
+func explainRedis(ctx context.Context, err error) error {
+	reply, ok := errors.AsType[redis.Error](err)
+	if !ok {
+		return outgoing.Explain(ctx, err, "no valid answer; does it speak the Redis protocol?")
+	}
+	said := strings.TrimPrefix(reply.Error(), "ERR ")
+	for _, r := range replies {
+		// Redis 6 puts a script's error behind words of its own.
+		if strings.HasPrefix(said, r.code) || strings.Contains(said, ": "+r.code+" ") || strings.Contains(said, "-"+r.code+" ") {
+			return errors.New(r.reason)
+		}
+	}
+	return errors.New("it answers with an error: it must be Redis 6, Valkey or newer, and allow scripts")
+}

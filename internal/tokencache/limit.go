@@ -1,0 +1,48 @@
+package tokencache
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// limitScript is the generic cell rate algorithm with the server's clock, in microseconds: KEYS[1] holds when
+// the user's burst is whole again, ARGV are the time that one request costs, and the time of a whole burst. It
+// returns how long to wait. What this limit cannot have written, such as a time after a whole burst, counts as
+// nothing, so that nobody is refused for it.
+const limitScript = `
+local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local tat = redis.pcall('GET', KEYS[1])
+tat = type(tat) == 'string' and tonumber(tat)
+if not (tat and tat > now and tat <= now + burst) then tat = now end
+tat = tat + interval
+local wait = tat - now - burst
+if wait > 0 then return wait end
+redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - now) / 1000))
+return 0`
+
+// Allow counts one request against a limit of burst requests in each period, which all replicas share, and
+// returns how long to wait for it; 0 if it may pass now. The error says that Redis cannot tell.
+func (r *Redis) Allow(ctx context.Context, key string, burst int, period time.Duration) (wait time.Duration, err error) {
+	_, name := r.entry("limit", key)
+	interval := period / time.Duration(burst)
+	commands, err := r.do(ctx, opLimit, func(pipe redis.Pipeliner) {
+		queueLimit(pipe, name, interval, interval*time.Duration(burst))
+	})
+	if err != nil {
+		return 0, err
+	}
+	µs, err := commands[0].(*redis.Cmd).Int64()
+	if err != nil {
+		return 0, errRedis
+	}
+	return time.Duration(µs) * time.Microsecond, nil
+}
+
+// queueLimit sends the text of the script each time: its hash would be SHA-1, which FIPS-only mode refuses.
+func queueLimit(pipe redis.Pipeliner, key string, interval, burst time.Duration) {
+	pipe.Eval(context.Background(), limitScript, []string{key}, interval.Microseconds(), burst.Microseconds())
+}

@@ -1,0 +1,84 @@
+package tokencache
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/sethealth"
+)
+
+// namespace names and seals what lies in Redis for one service account under one set of settings. What
+// another secret or other settings wrote cannot be found from here, nor read.
+type namespace struct {
+	naming []byte
+	aead   cipher.AEAD
+}
+
+// newNamespace derives the keys from the present secret; settings are all else that a token depends on.
+func newNamespace(derive func(purpose string) []byte, settings []string) namespace {
+	var all []byte
+	for _, setting := range settings {
+		// With the length in front, no two lists are the same bytes.
+		all = append(binary.AppendUvarint(all, uint64(len(setting))), setting...)
+	}
+	block, err := aes.NewCipher(derive("redis values"))
+	if err != nil {
+		panic(err) // only for a key of another length
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		panic(err) // only for a block of another size than AES has
+	}
+	return namespace{naming: mac(derive("redis names"), all), aead: aead}
+}
+
+// key is the name of an entry of one kind that belongs to owner, who cannot be read from it. All entries of
+// an owner are in one slot of a cluster.
+func (n namespace) key(kind, owner string) string {
+	return "tokenvend:" + hex.EncodeToString(mac(n.naming, nil)[:4]) +
+		":{" + hex.EncodeToString(mac(n.naming, []byte("user "+owner))[:16]) + "}:" + kind
+}
+
+// content is a token as it is sealed. The key of the entry says whose it is.
+type content struct {
+	Token   string `json:"token"`
+	ID      string `json:"id"`
+	Expires int64  `json:"expires"` // Unix nanoseconds
+}
+
+// seal encrypts a token by AES-256-GCM. It opens under no other key of an entry.
+func (n namespace) seal(key string, token sethealth.Token) []byte {
+	plain, err := json.Marshal(content{token.Value.Reveal(), token.ID, token.Expires.UnixNano()})
+	if err != nil {
+		panic(err) // two strings and a number
+	}
+	return n.aead.Seal(nil, nil, plain, []byte(key))
+}
+
+// open decrypts what seal made for the same key. It reports false for anything else.
+func (n namespace) open(key, sealed string) (sethealth.Token, bool) {
+	plain, err := n.aead.Open(nil, nil, []byte(sealed), []byte(key))
+	if err != nil {
+		return sethealth.Token{}, false
+	}
+	var c content
+	if json.Unmarshal(plain, &c) != nil {
+		return sethealth.Token{}, false
+	}
+	return sethealth.Token{
+		Value: secret.New(c.Token), ID: c.ID, Expires: time.Unix(0, c.Expires), Source: sethealth.Shared,
+	}, true
+}
+
+func mac(key, message []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(message)
+	return h.Sum(nil)
+}
