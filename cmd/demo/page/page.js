@@ -217,7 +217,7 @@ const on = (id, type, action) => (typeof id === 'string' ? $(id) : id).addEventL
 
 on('sign-in', 'submit', async () => {
   const user = $('user').value.trim();
-  const response = await call('sign-in', { method: 'POST', body: JSON.stringify({ user }) });
+  const response = await call('sign-in', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ user }) });
   write('user-error', response.ok ? '' : await response.text());
   $('user').ariaInvalid = String(!response.ok);
   if (!response.ok) return $('user').focus();
