@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,18 +34,17 @@ type backend struct {
 }
 
 func (b *backend) handler() http.Handler {
-	files, err := fs.Sub(page, "page")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
+	files, _ := fs.Sub(page, "page") // never fails: the folder is compiled in
+	control := http.StripPrefix("/sethealth", b.emulator.Control())
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /sign-in", b.signIn)
 	mux.HandleFunc("POST /sign-out", b.signOut)
 	mux.HandleFunc("GET /session", b.session)
 	mux.HandleFunc("GET /state", b.state)
-	mux.HandleFunc("GET /events", b.events)
-	mux.HandleFunc("POST /fault", b.fault)
-	mux.HandleFunc("POST /use", b.use)
+	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) { answer(w, b.audit.of(b.user(r))) })
+	mux.HandleFunc("PUT /network", func(_ http.ResponseWriter, r *http.Request) { b.slow.Store(r.FormValue("slow") == "true") })
+	mux.Handle("PUT /sethealth/faults", control)
+	mux.Handle("POST /sethealth/verify", control)
 	mux.Handle("GET /", http.FileServerFS(files))
 	// Pages of other origins must not sign anybody in or out.
 	return b.withPolicy(http.NewCrossOriginProtection().Handler(mux))
@@ -116,39 +116,13 @@ func (b *backend) session(w http.ResponseWriter, r *http.Request) {
 
 // state is where tokenvend is, and how it and the emulator are now.
 func (b *backend) state(w http.ResponseWriter, r *http.Request) {
-	host, _, _ := net.SplitHostPort(r.Host)
-	if host != "127.0.0.1" {
-		host = "localhost"
-	}
+	host := (&url.URL{Host: r.Host}).Hostname() // the session cookie's alone
 	e, tokenvend := b.emulator.State(), "down"
 	if c, err := net.DialTimeout("tcp", b.tokenvend.Addr().String(), time.Second); err == nil {
 		_ = c.Close()
 		tokenvend = "up"
 	}
-	// The session cookie is of this host name alone.
 	answer(w, map[string]any{"tokens": origin(host, b.tokenvend), "tokenvend": tokenvend, "slow": b.slow.Load(), "fault": e.Fault, "calls": e.Calls})
-}
-
-func (b *backend) events(w http.ResponseWriter, r *http.Request) { answer(w, b.audit.of(b.user(r))) }
-
-// fault makes session checks slow or fast, or gives the emulator one of its faults.
-func (b *backend) fault(w http.ResponseWriter, r *http.Request) {
-	mode := r.FormValue("mode")
-	if speed, isNetwork := strings.CutPrefix(mode, "network-"); isNetwork {
-		b.slow.Store(speed == "slow")
-	} else if err := b.emulator.SetNamed(mode, 0); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-	}
-}
-
-// use stands for an API of Sethealth that takes a token.
-func (b *backend) use(w http.ResponseWriter, r *http.Request) {
-	_, isValid := b.emulator.Verify(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
-	if b.emulator.State().Fault == emulator.Down.Name {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	} else if !isValid {
-		w.WriteHeader(http.StatusUnauthorized)
-	}
 }
 
 func answer(w http.ResponseWriter, body any) {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/sethealth/tokenvend/internal/app"
 	"github.com/sethealth/tokenvend/internal/secret"
@@ -81,30 +80,28 @@ Ctrl-C ends it. What follows is tokenvend's log.
 
 // run serves until ctx ends.
 func (d demo) run(ctx context.Context, logTo io.Writer) error {
-	// The service account, which the emulator alone knows.
-	key, password := "demo-key", "demo-secret"
+	key, password := "demo-key", "demo-secret" // which the emulator alone knows
 	sethealth := emulator.New(emulator.Options{Key: secret.New(key), Secret: secret.New(password)})
 	cookie := fmt.Sprintf("demo_session_%d", d.page.Addr().(*net.TCPAddr).Port) // browsers share cookies between ports
 	audit := &auditLog{to: logTo}
 	b := &backend{emulator: sethealth, tokenvend: d.token, audit: audit, cookie: cookie, sessions: map[string]string{}}
-	defer serve(d.sethealth, sethealth)()
-	defer serve(d.page, b.handler())()
+	go func() { _ = http.Serve(d.sethealth, sethealth) }()
+	go func() { _ = http.Serve(d.page, b.handler()) }()
 
 	os.Clearenv() // what is set elsewhere does not count
 	for name, value := range map[string]string{
 		"SETHEALTH_URL":        origin("127.0.0.1", d.sethealth),
 		"SETHEALTH_KEY":        key,
 		"SETHEALTH_SECRET":     password,
-		"SETHEALTH_TIMEOUT":    "5s",
 		"TOKEN_TTL":            "1m", // so that the page shows refreshes
 		"SESSION_CHECK":        "forward",
 		"FORWARD_URL":          origin("127.0.0.1", d.page) + "/session",
 		"FORWARD_COOKIES":      cookie,
 		"FORWARD_USER_FIELD":   "user",
+		"FORWARD_TIMEOUT":      "5s", // longer than the slow network takes
 		"CORS_ALLOWED_ORIGINS": origin("localhost", d.page) + "," + origin("127.0.0.1", d.page),
 		"ADMIN_ADDR":           "off",
 		"SHUTDOWN_DELAY":       "0s",
-		"SHUTDOWN_TIMEOUT":     "6s",
 	} {
 		_ = os.Setenv(name, value)
 	}
@@ -113,11 +110,4 @@ func (d demo) run(ctx context.Context, logTo io.Writer) error {
 		return err
 	}
 	return app.Run(ctx, config, app.Listeners{Public: d.token}, telemetry.ReadBuild("", ""), audit)
-}
-
-// serve serves in the background until stop is called.
-func serve(l net.Listener, h http.Handler) (stop func()) {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
-	go func() { _ = server.Serve(l) }()
-	return func() { _ = server.Close() }
 }

@@ -165,7 +165,7 @@ func TestTheDemoByKeyboardAlone(t *testing.T) {
 	assertHidden(t, token, eval[string](p, "document.documentElement.outerHTML + document.title"))
 	assert.Contains(t, p.text("code"), "source = keepSignedIn({", "the code that runs")
 	p.untilText("step-cache", "valid token")
-	p.untilLog("valid for 60 s, the first one")
+	p.untilLog("the first token of this page")
 	assert.Contains(t, p.text("news"), "New token, valid for", "what a screen reader is told")
 
 	p.tabTo("refresh")
@@ -195,11 +195,11 @@ func TestTheDemoThroughFailures(t *testing.T) {
 
 	first := p.text("masked")[len("token_id "):]
 	p.click("#revoke")
-	p.untilLog("Sethealth refuses the token " + first)
+	p.untilLog("Sethealth rejects the token " + first + ": revoked")
 	p.untilLog(`POST /token {"rejected":"` + first + `"}: 200`)
 	p.untilLog("replaces " + first)
 	p.untilText("step-sethealth", "called, issued a new token")
-	p.untilText("news", "Sethealth accepts the token.")
+	p.until("the new one is accepted", "document.getElementById('news').innerText.includes('accepts')")
 
 	p.click("[data-fault=slow]")
 	p.click("#longer")

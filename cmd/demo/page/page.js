@@ -1,24 +1,23 @@
 // The demo page: what a team's own page does, with every step shown.
 import { loadSdk } from './sdk.js';
 import { steps } from './server.js';
+import { $, log, pill, seconds, write } from './show.js';
 
-const $ = (id) => document.getElementById(id);
-const MAX_LOG = 100;
 const opened = Date.now();
 
-let config; // { tokenvend: its origin }
+let config; // { module, url }: where tokenvend is
 let source; // while somebody is signed in
 let sdk; // a promise of the real one, if it was asked for
 let lifetime = 60; // seconds, of a new token
 let reason; // of the next request, if it is not the timer
 let shown; // the token's id
-let lastEvent; // request_id
 
 // The card of tokenvend shows this function as it stands.
 async function start(user) {
-  const { keepSignedIn } = await import(`${config.tokenvend}/client.js`);
+  const { keepSignedIn } =
+    await import(config.module);
   source = keepSignedIn({
-    url: `${config.tokenvend}/token`,
+    url: config.url,
     user,
     onToken: async (token, info) => {
       await showToken(token, info);
@@ -30,31 +29,6 @@ async function start(user) {
 }
 
 // ---- showing
-
-// Newest first.
-function log(kind, text, { at = Date.now(), bad = false } = {}) {
-  const item = document.createElement('li');
-  Object.assign(item.dataset, { kind, at, ...(bad && { bad }) });
-  const make = (tag, textContent) => Object.assign(document.createElement(tag), { textContent });
-  const time = make('time', new Date(at).toLocaleTimeString([], { hour12: false }));
-  time.dateTime = new Date(at).toISOString();
-  item.append(time, ' ', make('b', kind), ' ', make('span', text));
-  $('log').insertBefore(item, [...$('log').children].find((other) => other.dataset.at <= at) ?? null);
-  $('log').children[MAX_LOG]?.remove();
-  $('empty').hidden = true;
-}
-
-// Live regions report only what changes.
-function write(id, text) {
-  if ($(id).textContent !== text) $(id).textContent = text;
-}
-
-function pill(id, text) {
-  write(id, text);
-  $(id).dataset.status = text;
-}
-
-const seconds = (ms) => `${Math.max(0, Math.round(ms / 1000))} s`;
 
 function showLife() {
   const state = source?.state;
@@ -111,7 +85,7 @@ async function setAccessToken(token) {
 
 function showError(error) {
   const parts = [error.code, error.status && `status ${error.status}`, error.retryAfter !== undefined && `Retry-After ${error.retryAfter} s`, error.requestId && `request ${error.requestId}`];
-  const then = { retrying: 'It is tried again.', failed: 'It is not tried again.' }[source?.state.status] ?? '';
+  const then = { retrying: 'The page tries again.', failed: 'The page does not try again.' }[source?.state.status] ?? '';
   log('error', `${parts.filter(Boolean).join(', ')}. ${then}`, { bad: true });
   write('news', `No new token: ${error.code}. ${then}`);
 }
@@ -146,9 +120,9 @@ async function call(path, init = { method: 'POST' }) {
 
 // Shows each request to tokenvend as the module makes it.
 globalThis.fetch = async (url, init) => {
-  if (url !== `${config?.tokenvend}/token`) return send(url, init);
+  if (url !== config?.url) return send(url, init);
   const began = performance.now();
-  const request = `POST /token${init.body ? ` ${init.body}` : ''}`;
+  const request = `POST /token ${init.body ?? ''}`.trim();
   write('step-request', request);
   const done = (text, bad) => log('request', `${request}: ${text} after ${Math.round(performance.now() - began)} ms`, { bad });
   try {
@@ -181,8 +155,9 @@ async function poll() {
 }
 
 function showState({ tokens, tokenvend, slow, fault, calls }) {
-  config ??= { tokenvend: tokens };
-  write('origin', `"${config.tokenvend}"`);
+  config ??= { module: `${tokens}/client.js`, url: `${tokens}/token` };
+  write('module', config.module);
+  write('url', config.url);
   pill('session', source ? 'signed in' : 'signed out');
   pill('tokenvend', tokenvend);
   pill('sethealth', fault || 'up');
@@ -191,11 +166,11 @@ function showState({ tokens, tokenvend, slow, fault, calls }) {
   for (const button of document.querySelectorAll('[data-fault]')) button.ariaPressed = String(button.dataset.fault === (fault || 'ok'));
 }
 
-let seen = 0;
+const seen = new Set();
 function showEvent(event) {
   const at = Date.parse(event.time);
-  if (at <= seen || at < opened) return;
-  seen = at;
+  if (seen.has(event.request_id) || at < opened) return;
+  seen.add(event.request_id);
   const all = steps(event);
   for (const [step, text] of Object.entries(all)) write(`step-${step}`, text);
   log('tokenvend', `${all.answer}; cache: ${all.cache}; Sethealth: ${all.sethealth}.`, { at, bad: event.outcome !== 'ok' });
@@ -241,18 +216,22 @@ on('end', 'click', async () => {
   await source.refresh().catch(() => {});
 });
 
+// What an API of Sethealth would say to the token.
 async function use() {
   const token = await source.token();
-  const { status } = await call('use', { method: 'POST', headers: { Authorization: `Bearer ${token}` } });
-  const text = { 200: 'accepts', 401: 'refuses' }[status] ?? `answers ${status} for`;
-  log('sethealth', `Sethealth ${text} the token ${shown}.`, { bad: status !== 200 });
-  write('news', `Sethealth ${text} the token.`);
+  const { status } = await (await call('sethealth/verify', { method: 'POST', body: JSON.stringify({ token }) })).json();
+  const text = $('sethealth').textContent === 'down' ? 'Sethealth is down.'
+    : `Sethealth ${status === 'valid' ? 'accepts' : 'rejects'} the token ${shown}${status === 'valid' ? '' : `: ${status}`}.`;
+  log('sethealth', text, { bad: !text.includes('accepts') });
+  write('news', text);
 }
 
 async function refresh() {
   reason = { replaces: shown };
   await source.refresh();
 }
+
+const setFault = (fault) => call('sethealth/faults', { method: 'PUT', body: JSON.stringify({ fault }) });
 
 on('use', 'click', use);
 on('refresh', 'click', refresh);
@@ -265,7 +244,7 @@ on('longer', 'click', async () => {
 });
 
 on('revoke', 'click', async () => {
-  await call('fault?mode=revoke');
+  await setFault('revoke');
   log('sethealth', 'Sethealth has revoked every token issued until now.', { bad: true });
   if (!source) return;
   await use();
@@ -275,19 +254,19 @@ on('revoke', 'click', async () => {
 
 for (const button of document.querySelectorAll('[data-fault]')) {
   on(button, 'click', async () => {
-    await call(`fault?mode=${button.dataset.fault}`);
+    await setFault(button.dataset.fault);
     log('sethealth', `Sethealth is now ${{ ok: 'up', slow: 'slow: it answers after 2 s', down: 'down' }[button.dataset.fault]}.`);
   });
 }
 
 on('network', 'click', async () => {
   const slow = $('network').ariaPressed !== 'true';
-  await call(`fault?mode=network-${slow ? 'slow' : 'ok'}`);
+  await call(`network?slow=${slow}`, { method: 'PUT' });
   log('network', `The network to the backend is ${slow ? 'slow' : 'fast'} now.`);
 });
 
 async function begin(user) {
-  reason = { text: 'the first one' };
+  reason = { text: 'the first token of this page' };
   await start(user);
   showUser(user);
 }
@@ -298,6 +277,7 @@ if (new URLSearchParams(location.search).has('sdk')) {
   pill('sdk-status', 'loading');
   write('sdk', 'It is loaded, and gets the first token.');
   Object.assign($('sdk-link'), { href: './', textContent: 'Unload the SDK' });
+  $('sdk-hint').hidden = true;
 }
 showUser(undefined);
 setInterval(showLife, 250);

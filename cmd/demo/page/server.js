@@ -1,6 +1,6 @@
 // What an audit record of tokenvend says about each step of a request.
 const SOURCES = {
-  minted: ['no token to issue', 'called, issued a new token'],
+  minted: ['no usable token', 'called, issued a new token'],
   cache: ['valid token', 'not called'],
   shared: ['valid token in Redis', 'not called'],
   stale: ['token near expiry, still valid', 'failed, so the cached token serves'],
@@ -14,10 +14,10 @@ const OUTCOMES = {
   forbidden: ['rejected: not entitled'],
   session_check_unavailable: ['no answer from the backend'],
   rate_limited: ['accepted, but over RATE_LIMIT'],
-  upstream_rejected: ['accepted', 'no token to issue', 'refused the service account'],
-  upstream_invalid: ['accepted', 'no token to issue', 'answered without a usable token'],
-  upstream_unavailable: ['accepted', 'no token to issue', 'unavailable'],
-  upstream_timeout: ['accepted', 'no token to issue', 'no answer in time'],
+  upstream_rejected: ['accepted', 'no usable token', 'refused the service account'],
+  upstream_invalid: ['accepted', 'no usable token', 'answered without a usable token'],
+  upstream_unavailable: ['accepted', 'no usable token', 'unavailable'],
+  upstream_timeout: ['accepted', 'no usable token', 'no answer in time'],
 };
 
 const NOT_REACHED = 'not reached';
