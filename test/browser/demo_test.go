@@ -222,6 +222,7 @@ func TestTheDemoThroughFailures(t *testing.T) {
 	assert.Contains(t, p.text("banner"), "does not answer")
 	p.click("#sign-in button")
 	p.untilLog("The backend does not answer.")
+	p.audit("stopped")
 }
 
 func TestTheDemoInTwoTabs(t *testing.T) {

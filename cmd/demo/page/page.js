@@ -119,20 +119,24 @@ async function call(path, init = { method: 'POST' }) {
 }
 
 // Shows each request to tokenvend as the module makes it.
+const sent = new Map(); // by X-Request-Id
+let waiting = 0; // requests without an answer
 globalThis.fetch = async (url, init) => {
   if (url !== config?.url) return send(url, init);
   const began = performance.now();
+  waiting++;
   const request = `POST /token ${init.body ?? ''}`.trim();
-  write('step-request', request);
   const done = (text, bad) => log('request', `${request}: ${text} after ${Math.round(performance.now() - began)} ms`, { bad });
   try {
     const response = await send(url, init);
+    sent.set(response.headers.get('X-Request-Id'), request);
     done(response.status, !response.ok);
     return response;
   } catch (error) {
     done('no answer', true);
     throw error;
   } finally {
+    waiting--;
     setTimeout(poll, 100);
   }
 };
@@ -169,9 +173,9 @@ function showState({ tokens, tokenvend, slow, fault, calls }) {
 const seen = new Set();
 function showEvent(event) {
   const at = Date.parse(event.time);
-  if (seen.has(event.request_id) || at < opened) return;
+  if (seen.has(event.request_id) || at < opened || (waiting && !sent.has(event.request_id))) return;
   seen.add(event.request_id);
-  const all = steps(event);
+  const all = { request: sent.get(event.request_id) ?? 'POST /token, not by this tab', ...steps(event) };
   for (const [step, text] of Object.entries(all)) write(`step-${step}`, text);
   log('tokenvend', `${all.answer}; cache: ${all.cache}; Sethealth: ${all.sethealth}.`, { at, bad: event.outcome !== 'ok' });
 }
@@ -238,8 +242,7 @@ on('refresh', 'click', refresh);
 
 on('longer', 'click', async () => {
   reason = { text: 'requested for a long upload' };
-  await source.token({ minLife: 54 });
-  reason = undefined;
+  await source.token({ minLife: 54 }).finally(() => { reason = undefined; });
   log('token', `${shown} is valid for at least 54 s.`);
 });
 
