@@ -3,8 +3,8 @@ package oidc_test
 import (
 	"fmt"
 	"net/url"
-	"strings"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
