@@ -14,7 +14,7 @@ import (
 type issuer struct {
 	name string // "": any
 	keys interface {
-		// current is the set in use, or nil, and until when it may be.
+		// current is the last set, or nil, and until when it may be used.
 		current(now time.Time) (*keySet, time.Time)
 	}
 	server *keyServer // keys again, if they are fetched; else nil
@@ -51,8 +51,9 @@ var errSignature = unauthenticated("signature is not valid by the issuer's keys"
 
 // try verifies with the keys at hand.
 func (i *issuer) try(t *token) (valid, known bool, until time.Time) {
-	set, until := i.keys.current(time.Now())
-	if set != nil {
+	now := time.Now()
+	set, until := i.keys.current(now)
+	if set != nil && !now.After(until) {
 		valid, known = set.verify(t)
 	}
 	return valid, known, until

@@ -249,9 +249,9 @@ func (j *jwtCheck) issuerOf(name string) *issuer {
 	return nil
 }
 
-// keysInUse changes whenever the keys of an issuer do.
+// keysInUse changes whenever the keys of an issuer do, and never back.
 func (j *jwtCheck) keysInUse(now time.Time) string {
-	var sum uint64 // each term only grows
+	var sum uint64 // of terms that only grow
 	for _, i := range j.issuers {
 		if set, _ := i.keys.current(now); set != nil {
 			sum += set.serial

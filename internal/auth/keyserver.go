@@ -114,21 +114,17 @@ func (s *keyServer) age() float64 {
 	return math.Inf(1)
 }
 
-// current is the set in use, or nil, and until when it may be. It is on the path of every request.
-func (s *keyServer) current(now time.Time) (*keySet, time.Time) {
-	until := time.Unix(0, s.confirmed.Load()).Add(keysMaxAge)
-	if now.After(until) {
-		return nil, until
-	}
-	return s.set.Load(), until
+// current is the last set, or nil, and until when it may be used. It is on the path of every request.
+func (s *keyServer) current(time.Time) (*keySet, time.Time) {
+	return s.set.Load(), time.Unix(0, s.confirmed.Load()).Add(keysMaxAge)
 }
 
-// isNewerThan reports whether a fetch has succeeded that began after the token first came.
+// isNewerThan reports whether the keys in use are of a fetch that began after the token first came.
 func (s *keyServer) isNewerThan(token digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, _ := s.seen.SetIfAbsent(token, s.started)
-	return s.answered > before
+	return s.answered > before && s.age() <= keysMaxAge.Seconds()
 }
 
 // refresh waits for the fetch under way, or for one that it starts if the last that a token asked for is
