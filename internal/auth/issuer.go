@@ -21,14 +21,14 @@ type issuer struct {
 }
 
 // verify checks the signature of the token with that digest, and reports until when its keys may be used. A
-// token is rejected only by keys that were asked for after it had first come, or, if its key is known, were
-// so a moment ago: a rotation is not a reason to sign anybody out, and neither is an outage.
+// token is rejected only by keys that were asked for after it had first come, or, if it is not of a new key,
+// a moment ago: a rotation is not a reason to sign anybody out, and neither is an outage.
 func (i *issuer) verify(ctx context.Context, t *token, h digest) (time.Time, error) {
 	valid, known, until := i.try(t)
 	switch {
 	case valid:
 		return until, nil
-	case i.server == nil, known && i.server.age() < keysForced.Seconds():
+	case i.server == nil, i.server.hasJustRejected(t, known):
 		return until, errSignature
 	}
 	ctx, cancel := context.WithTimeout(ctx, keysWait)
@@ -47,7 +47,7 @@ func (i *issuer) verify(ctx context.Context, t *token, h digest) (time.Time, err
 	return until, unauthenticated("unknown key: the issuer's key set has none of the token's kid")
 }
 
-var errSignature = unauthenticated("signature is not valid by the issuer's keys")
+var errSignature = unauthenticated("signature is not valid by the keys that the issuer has now")
 
 // try verifies with the keys at hand.
 func (i *issuer) try(t *token) (valid, known bool, until time.Time) {
