@@ -152,6 +152,8 @@ async function poll() {
     $('banner').hidden = true;
   } catch {
     for (const id of ['session', 'tokenvend', 'sethealth']) pill(id, 'unknown');
+    for (const button of document.querySelectorAll('[aria-pressed]')) button.ariaPressed = 'false';
+    write('calls', 'unknown');
     write('banner', 'The backend of this demo does not answer. If the demo was stopped, start it again: make demo');
     $('banner').hidden = false;
   }
@@ -216,7 +218,7 @@ on('sign-out', 'click', async () => {
 
 on('end', 'click', async () => {
   await call('sign-out');
-  log('session', 'The backend has ended the session. This page is not told; it asks for a token.');
+  log('session', 'The backend has ended the session. The page is not told, and requests a token.');
   await source.refresh().catch(() => {});
 });
 
