@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -101,7 +102,7 @@ func token(ctx context.Context, build telemetry.Build, stdout, stderr io.Writer)
 	}
 	c.Sethealth.UserID = "none"
 	client, err := sethealth.New(c.Sethealth, sethealth.NewCredentials(c.Sethealth.Key, c.Sethealth.Secret), sethealth.Deps{
-		Registerer: telemetry.NewRegistry(build), UserAgent: userAgent(build),
+		Logger: slog.New(slog.DiscardHandler), Registerer: telemetry.NewRegistry(build), UserAgent: userAgent(build),
 	})
 	if err != nil {
 		return fail(stderr, err)

@@ -84,7 +84,8 @@ func (c *Chain) newCheck(name string) (Authenticator, error) {
 	depends := func(detail string, check interface {
 		Check(ctx context.Context) error
 		State() string
-	}) {
+	},
+	) {
 		c.dependencies = append(c.dependencies, Dependency{name, detail, check.Check, check.State})
 	}
 	switch name {

@@ -106,7 +106,7 @@ func acceptedTokens() []attempt {
 		{name: "iat ahead within the leeway", token: rs(nil, good(claims{"iat": soon}))},
 		{name: "exp in a thousand years", token: rs(nil, good(claims{"exp": time.Now().Unix() + 31556952000}))},
 		{name: "Ed25519, the new name of EdDSA", token: func() string { return sign("Ed25519", edKey(), nil, good()) }},
-		{name: "a header of nearly 4 KiB", token: rs(claims{"x5c": strings.Repeat("x", 2900)}, good())},
+		{name: "a header of nearly 4 KiB", token: rs(claims{"x": strings.Repeat("x", 4000)}, good())},
 		{name: "white space in the JSON", token: rsRaw(" \r\n{ \"alg\" : \"RS256\"\t} ", " "+string(must(json.MarshalIndent(good(), "\n", "\t"))))},
 		{name: "a thousand roles", token: rs(nil, good(claims{"roles": make([]int, 1000)}))},
 		{name: "claims of odd types that are not used", token: rs(nil, good(claims{"jti": 7, "azp": nil, "nested": claims{"a": 1}}))},
@@ -165,7 +165,7 @@ func malformedTokens() []attempt {
 		{name: "a payload that is not UTF-8", token: rsRaw(header, goodWith("\"name\":\"J\xfcrgen\""))},
 		{name: "a payload with a comment", token: rsRaw(header, string(must(json.Marshal(good())))+`//`)},
 		{name: "a deep payload", token: rsRaw(header, goodWith(`"deep":`+strings.Repeat("[", 11000)))},
-		{name: "a header of more than 4 KiB", token: rs(claims{"x": strings.Repeat("x", 3100)}, good())},
+		{name: "a header of more than 4 KiB", token: rs(claims{"x": strings.Repeat("x", 4100)}, good())},
 		{name: "a token in a token", token: rs(claims{"cty": "JWT"}, rs(nil, good())())},
 		{name: "a compressed payload", token: func() string {
 			var zipped bytes.Buffer

@@ -86,7 +86,7 @@ func (i *issuer) Check(ctx context.Context) error {
 // State is what is known of the keys, in one line.
 func (i *issuer) State() string {
 	if i.server == nil {
-		return "keys from the environment"
+		return "ok, keys from the environment"
 	}
 	set := i.server.set.Load()
 	if set == nil {

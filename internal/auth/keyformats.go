@@ -120,7 +120,7 @@ func (c *JWTConfig) parseStatic(content string) (*keySet, error) {
 	material := []byte(content)
 	if encoded, ok := strings.CutPrefix(content, "base64:"); ok {
 		if material, err = lenientBase64(encoded); err != nil {
-			return nil, errors.New("valid base64 after the prefix base64:")
+			return nil, errors.New("valid base64 after its prefix")
 		}
 	}
 	set := newKeySet()

@@ -33,7 +33,7 @@ func (j *jwtCheck) parse(compact string) (*token, error) {
 		return nil, unauthenticated("not a signed JWT in compact form")
 	}
 	header, err := decodePart(parts[0])
-	if err != nil || len(parts[0]) > maxHeader {
+	if err != nil || len(parts[0]) > base64.RawURLEncoding.EncodedLen(maxHeader) {
 		return nil, unauthenticated("the JWT's header is malformed or longer than 4 KiB")
 	}
 	if err := j.checkHeader(header); err != nil {

@@ -196,3 +196,14 @@ func publicKey(content string) func(*options) {
 func privatePEM(key any) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(key))}))
 }
+
+// shortEC is a key whose x has a leading zero, which some issuers leave out.
+var shortEC = sync.OnceValue(func() *ecdsa.PrivateKey {
+	for {
+		if k := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)); len(k.X.Bytes()) == 31 {
+			return k
+		}
+	}
+})
+
+func edPublic() []byte { return edKey().Public().(ed25519.PublicKey) }

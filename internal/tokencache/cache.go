@@ -157,8 +157,8 @@ func (c *Cache) keep(user sethealth.User, token sethealth.Token) {
 		return
 	}
 	e := &entry{token: token, half: c.options.TTL / 2}
-	// Sethealth may give less than was requested. A new token would have no more left than this one had.
-	if e.half == 0 || token.Source == sethealth.Minted && left < c.options.TTL {
+	// Sethealth may give far less than was requested: a new token at once would be no better.
+	if e.half == 0 || token.Source == sethealth.Minted && left <= e.half {
 		e.half = left / 2
 	}
 	e.token.Source = sethealth.Cache

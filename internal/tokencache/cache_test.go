@@ -1,0 +1,264 @@
+package tokencache_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/tokencache"
+)
+
+// The table "Which token a user gets": a token of one hour, requested again when it has so much left.
+func TestTheLifeOfACachedTokenDecides(t *testing.T) {
+	const m = time.Minute
+	for name, row := range map[string]struct {
+		left, minLife time.Duration
+		down          bool
+		want          string
+		source        sethealth.Source
+		calls         int64 // the first one included
+	}{
+		"more than half is issued":                            {31 * m, 0, false, "alice#1", sethealth.Cache, 1},
+		"half is issued and refreshed in the background":      {30 * m, 0, false, "alice#1", sethealth.Cache, 2},
+		"just over the least life is issued and refreshed":    {15*m + 1, 0, false, "alice#1", sethealth.Cache, 2},
+		"the least life is replaced":                          {15 * m, 0, false, "alice#2", sethealth.Minted, 2},
+		"an expired one is replaced":                          {-time.Second, 0, false, "alice#2", sethealth.Minted, 2},
+		"more than half is replaced if more is asked for":     {40 * m, 50 * m, false, "alice#2", sethealth.Minted, 2},
+		"more than what is asked for is issued":               {50*m + 1, 50 * m, false, "alice#1", sethealth.Cache, 1},
+		"to ask for less than the least life changes nothing": {15 * m, m, false, "alice#2", sethealth.Minted, 2},
+		"unavailable: more than half does not ask":            {31 * m, 0, true, "alice#1", sethealth.Cache, 1},
+		"unavailable: over the least life is issued":          {20 * m, 0, true, "alice#1", sethealth.Cache, 2},
+		"unavailable: under the least life stands in":         {10 * m, 0, true, "alice#1", sethealth.Stale, 2},
+		"unavailable: under what is asked for stands in":      {40 * m, 50 * m, true, "alice#1", sethealth.Stale, 2},
+		"unavailable: 5 s stand in":                           {5 * time.Second, 0, true, "alice#1", sethealth.Stale, 2},
+		"unavailable: less than 5 s do not":                   {5*time.Second - 1, 0, true, "", "", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, &source{ttl: time.Hour})
+				defer r.Close()
+				require.Equal(t, sethealth.Minted, r.issue(0).Source)
+				time.Sleep(time.Hour - row.left)
+				r.broken.Store(row.down)
+
+				got, err := r.Issue(t.Context(), alice, sethealth.Request{MinLife: row.minLife})
+				synctest.Wait()
+
+				assert.Equal(t, row.calls, r.calls.Load())
+				if row.want == "" {
+					require.ErrorIs(t, err, sethealth.ErrUnavailable)
+					return
+				}
+				require.NoError(t, err)
+				assert.Equal(t, row.want, got.Value.Reveal())
+				assert.Equal(t, row.source, got.Source)
+				if row.want == "alice#1" {
+					assert.Equal(t, row.left, got.Remaining(time.Now()), "the true end")
+				}
+			})
+		})
+	}
+}
+
+func TestABackgroundRefreshServesTheNextRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &source{ttl: time.Hour, delay: 10 * time.Second})
+		defer r.Close()
+		r.issue(0)
+		time.Sleep(40 * time.Minute)
+		for range 10 {
+			r.issue(0)
+		}
+		time.Sleep(time.Minute)
+		assert.Equal(t, []time.Duration{15 * time.Minute, 30 * time.Minute}, r.asked(), "one call, for more than half, or Redis would give the same token")
+		assert.Equal(t, "alice#2", r.issue(0).Value.Reveal())
+		assert.Equal(t, 1.0, r.metric("tokenvend_cache_refreshes_total", "ok"))
+	})
+}
+
+func TestAFailureIsRememberedForOneSecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &source{ttl: time.Hour})
+		defer r.Close()
+		r.broken.Store(true)
+		for range 10 {
+			_, err := r.Issue(t.Context(), alice, sethealth.Request{})
+			require.ErrorIs(t, err, sethealth.ErrUnavailable)
+		}
+		require.EqualValues(t, 1, r.calls.Load(), "ten tabs make one call")
+		r.broken.Store(false)
+		_, err := r.Issue(t.Context(), named("bob"), sethealth.Request{})
+		require.NoError(t, err, "of another user")
+		time.Sleep(time.Second)
+		r.issue(0)
+
+		time.Sleep(50 * time.Minute)
+		r.broken.Store(true)
+		r.delay = 10 * time.Second
+		began := time.Now()
+		require.Equal(t, sethealth.Stale, r.issue(0).Source)
+		require.Equal(t, sethealth.Stale, r.issue(0).Source)
+		require.Equal(t, 10*time.Second, time.Since(began), "with a token in hand, the second request does not wait")
+	})
+}
+
+func TestUsersDoNotNoticeAnOutageUntilTheirTokensExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &source{ttl: 30 * time.Second}, life(30*time.Second, 8*time.Second))
+		defer r.Close()
+		r.issue(0)
+		r.broken.Store(true)
+		var served time.Duration
+		for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+			if _, err := r.Issue(t.Context(), alice, sethealth.Request{}); err != nil {
+				break
+			}
+			served = time.Since(began)
+		}
+		assert.Equal(t, 25*time.Second, served)
+		assert.LessOrEqual(t, r.calls.Load(), int64(1+12), "about one call a second")
+	})
+}
+
+func TestACachedTokenDoesNotExpireWhileANewOneIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &source{ttl: time.Hour})
+		defer r.Close()
+		r.issue(0)
+		time.Sleep(time.Hour - 12*time.Second)
+		r.delay = 10 * time.Second
+		got := r.issue(0)
+		assert.Equal(t, sethealth.Stale, got.Source)
+		assert.GreaterOrEqual(t, got.Remaining(time.Now()), 5*time.Second)
+		assert.Equal(t, "alice#2", r.issue(0).Value.Reveal(), "the call went on")
+		assert.EqualValues(t, 2, r.calls.Load())
+	})
+}
+
+func TestATokenOfUnknownEndIsNotCached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{answer: func(_ context.Context, call int64) (sethealth.Token, error) {
+			time.Sleep(time.Second)
+			return token(fmt.Sprint(call), time.Time{}), nil
+		}}
+		r := newRig(t, s, life(0, 0))
+		defer r.Close()
+		for range 10 {
+			go func() { assert.Equal(t, "1", r.issue(0).Value.Reveal()) }()
+		}
+		time.Sleep(2 * time.Second)
+		require.EqualValues(t, 1, r.calls.Load(), "simultaneous requests share a call")
+		assert.Equal(t, "2", r.issue(0).Value.Reveal())
+	})
+}
+
+func TestATokenThatLivesShorterThanRequestedIsRefreshedAtItsOwnHalf(t *testing.T) {
+	for name, ttl := range map[string]time.Duration{"of an hour": time.Hour, "without TOKEN_TTL": 0} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, &source{ttl: 20 * time.Minute}, life(ttl, time.Minute))
+				defer r.Close()
+				r.issue(0)
+				for _, calls := range []int64{1, 2} {
+					time.Sleep(9 * time.Minute)
+					r.issue(0)
+					synctest.Wait()
+					require.Equal(t, calls, r.calls.Load())
+				}
+			})
+		})
+	}
+}
+
+func TestWithTheCacheOffOnlySimultaneousRequestsShareAToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &source{ttl: time.Hour, delay: time.Second}, off)
+		defer r.Close()
+		for range 100 {
+			go func() { assert.Equal(t, "alice#1", r.issue(0).Value.Reveal()) }()
+		}
+		time.Sleep(2 * time.Second)
+		assert.Equal(t, "alice#2", r.issue(0).Value.Reveal())
+	})
+}
+
+func TestTheSizeIsABound(t *testing.T) {
+	r := newRig(t, &source{ttl: time.Hour}, func(c *tokencache.Config, _ *tokencache.Options) { c.Size = 100 })
+	defer r.Close()
+	for i := range 2000 {
+		_, err := r.Issue(t.Context(), named(fmt.Sprint(i)), sethealth.Request{})
+		require.NoError(t, err)
+	}
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		assert.LessOrEqual(t, r.metric("tokenvend_cache_entries", ""), 100.0)
+		assert.GreaterOrEqual(t, r.metric("tokenvend_cache_evictions_total", ""), 1900.0)
+	}, 5*time.Second, time.Millisecond)
+}
+
+func TestLookupsAndRefreshesAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &source{ttl: time.Hour})
+		defer r.Close()
+		r.issue(0) // miss
+		r.issue(0) // hit
+		time.Sleep(40 * time.Minute)
+		r.broken.Store(true)
+		r.issue(0) // refresh ahead
+		synctest.Wait()
+		time.Sleep(10 * time.Minute)
+		r.issue(0) // stale
+		time.Sleep(time.Hour)
+		_, err := r.Issue(t.Context(), alice, sethealth.Request{})
+		require.Error(t, err)
+		for _, result := range []string{"miss", "hit", "refresh_ahead", "stale", "error"} {
+			assert.Equal(t, 1.0, r.metric("tokenvend_cache_lookups_total", result), result)
+		}
+		assert.Equal(t, 1.0, r.metric("tokenvend_cache_refreshes_total", "failed"))
+	})
+}
+
+func TestTokensOfDeniedUsersAreDropped(t *testing.T) {
+	r := newRig(t, &source{ttl: time.Hour})
+	defer r.Close()
+	for _, name := range []string{"alice", "bob"} {
+		_, err := r.Issue(t.Context(), named(name), sethealth.Request{})
+		require.NoError(t, err)
+	}
+	r.Drop(func(u sethealth.User) bool { return u.Name == "alice" })
+	assert.Equal(t, "alice#3", r.issue(0).Value.Reveal())
+	got, err := r.Issue(t.Context(), named("bob"), sethealth.Request{})
+	require.NoError(t, err)
+	assert.Equal(t, "bob#2", got.Value.Reveal())
+}
+
+func TestConfigurationFaultsNameTheVariable(t *testing.T) {
+	url := secret.Static("REDIS_URL", secret.New("redis://:canary@localhost:0x0"))
+	for name, row := range map[string]struct {
+		config tokencache.Config
+		ttl    time.Duration
+		want   string
+	}{
+		"a least life of the whole life": {tokencache.Config{Cache: "memory", Size: 1, MinLife: time.Hour}, time.Hour, "TOKEN_MIN_LIFE must be"},
+		"a negative least life":          {tokencache.Config{Cache: "memory", Size: 1, MinLife: -1}, 0, "TOKEN_MIN_LIFE must be"},
+		"an unknown cache":               {tokencache.Config{Cache: "disk", Size: 1}, 0, "TOKEN_CACHE must be memory or redis or off"},
+		"no room":                        {tokencache.Config{Cache: "memory"}, 0, "TOKEN_CACHE_SIZE must be"},
+		"no Redis":                       {tokencache.Config{Cache: "redis", Size: 1}, 0, "REDIS_URL is required"},
+		"no URL":                         {tokencache.Config{Cache: "redis", Size: 1, RedisURL: url}, 0, "REDIS_URL must be redis://"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := row.config.Validate(row.ttl)
+			require.ErrorContains(t, err, row.want)
+			assert.NotContains(t, err.Error(), "canary")
+		})
+	}
+	c := tokencache.Config{Cache: "memory", Size: 1, RedisURL: url}
+	require.NoError(t, c.Validate(time.Hour), "REDIS_URL does not matter then")
+	assert.Equal(t, 15*time.Minute, c.MinLife)
+}

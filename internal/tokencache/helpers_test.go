@@ -1,0 +1,157 @@
+package tokencache_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/tokencache"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	alice   = named("alice")
+	errDown = fmt.Errorf("down: %w", sethealth.ErrUnavailable)
+)
+
+func named(name string) sethealth.User {
+	return sethealth.User{Check: "jwt", Issuer: "https://id.example.com", Name: name}
+}
+
+// source is Sethealth as the tests need it: it answers with the user's name and the number of the call.
+type source struct {
+	ttl, delay time.Duration
+	broken     atomic.Bool
+	calls      atomic.Int64
+
+	mu    sync.Mutex
+	needs []time.Duration
+	// answer replaces the ordinary answer, if set.
+	answer func(ctx context.Context, call int64) (sethealth.Token, error)
+}
+
+func (s *source) Issue(ctx context.Context, user sethealth.User, r sethealth.Request) (sethealth.Token, error) {
+	call, began := s.calls.Add(1), time.Now()
+	s.mu.Lock()
+	s.needs = append(s.needs, r.MinLife)
+	s.mu.Unlock()
+	if s.answer != nil {
+		return s.answer(ctx, call)
+	}
+	select {
+	case <-time.After(s.delay):
+	case <-ctx.Done():
+		return sethealth.Token{}, ctx.Err()
+	}
+	if s.broken.Load() {
+		return sethealth.Token{}, errDown
+	}
+	return token(fmt.Sprintf("%s#%d", user.Name, call), began.Add(s.ttl)), nil
+}
+
+// asked are the lives that the source was asked for, call by call.
+func (s *source) asked() []time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.needs)
+}
+
+// token has its value as its ID, for easy reading.
+func token(value string, expires time.Time) sethealth.Token {
+	return sethealth.Token{Value: secret.New(value), Expires: expires, ID: "id of " + value, Source: sethealth.Minted}
+}
+
+// rig is a Cache with its log and metrics.
+type rig struct {
+	*tokencache.Cache
+	*source
+	t   testing.TB
+	reg *prometheus.Registry
+	log *buffer
+}
+
+// buffer is a log that can be read while it is written.
+type buffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// newRig makes a Cache for tokens of an hour, unless change says otherwise.
+func newRig(t testing.TB, s *source, change ...func(*tokencache.Config, *tokencache.Options)) *rig {
+	t.Helper()
+	r := &rig{source: s, t: t, reg: prometheus.NewRegistry(), log: &buffer{}}
+	c := tokencache.Config{Cache: "memory", Size: 1000, MinLife: 15 * time.Minute}
+	o := tokencache.Options{
+		TTL: time.Hour, Timeout: 10 * time.Second, Logger: slog.New(slog.NewJSONHandler(r.log, nil)), Registerer: r.reg,
+	}
+	for _, f := range change {
+		f(&c, &o)
+	}
+	var err error
+	r.Cache, err = tokencache.New(c, s, o)
+	require.NoError(t, err)
+	return r
+}
+
+// off makes a Cache without a memory.
+func off(c *tokencache.Config, _ *tokencache.Options) { c.Cache = "off" }
+
+// life sets the lifetime of tokens and the least life.
+func life(ttl, minLife time.Duration) func(*tokencache.Config, *tokencache.Options) {
+	return func(c *tokencache.Config, o *tokencache.Options) { c.MinLife, o.TTL = minLife, ttl }
+}
+
+func (r *rig) Issue(ctx context.Context, user sethealth.User, q sethealth.Request) (sethealth.Token, error) {
+	return r.Cache.Issue(ctx, user, q)
+}
+
+// issue gets alice a token.
+func (r *rig) issue(minLife time.Duration) sethealth.Token {
+	r.t.Helper()
+	got, err := r.Issue(r.t.Context(), alice, sethealth.Request{MinLife: minLife})
+	require.NoError(r.t, err)
+	return got
+}
+
+// replace gets alice another token than the one of that ID.
+func (r *rig) replace(id string) (sethealth.Token, error) {
+	return r.Issue(r.t.Context(), alice, sethealth.Request{Rejected: id})
+}
+
+// metric is the value of a counter or gauge, -1 if there is none.
+func (r *rig) metric(name, label string) float64 {
+	families, _ := r.reg.Gather()
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return -1
+}

@@ -1,0 +1,73 @@
+package tokencache_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/sethealth"
+)
+
+func TestARejectedTokenIsReplacedOnceForAllTabs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &source{ttl: time.Hour, delay: time.Second})
+		defer r.Close()
+		first := r.issue(0)
+		for range 20 {
+			go func() {
+				got, err := r.replace(first.ID)
+				assert.NoError(t, err)
+				assert.Equal(t, "alice#2", got.Value.Reveal())
+			}()
+		}
+		go func() {
+			assert.Equal(t, "alice#2", r.issue(0).Value.Reveal(), "nor is it issued to a tab that does not know")
+		}()
+		time.Sleep(2 * time.Second)
+		late, err := r.replace(first.ID)
+		require.NoError(t, err)
+		assert.Equal(t, "alice#2", late.Value.Reveal(), "it was already replaced")
+		assert.EqualValues(t, 2, r.calls.Load())
+	})
+}
+
+func TestARejectedTokenDoesNotStandIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &source{ttl: time.Hour})
+		defer r.Close()
+		first := r.issue(0)
+		r.broken.Store(true)
+		for range 3 {
+			_, err := r.replace(first.ID)
+			require.ErrorIs(t, err, sethealth.ErrUnavailable)
+			_, err = r.Issue(t.Context(), alice, sethealth.Request{})
+			require.ErrorIs(t, err, sethealth.ErrUnavailable)
+			time.Sleep(time.Second)
+		}
+		r.broken.Store(false)
+		time.Sleep(time.Second)
+		assert.NotEqual(t, first.ID, r.issue(0).ID)
+	})
+}
+
+func TestARejectedTokenThatSethealthIssuesAgainIsAnError(t *testing.T) {
+	r := newRig(t, &source{answer: func(context.Context, int64) (sethealth.Token, error) {
+		return token("the same", time.Now().Add(time.Hour)), nil
+	}})
+	defer r.Close()
+	_, err := r.replace(r.issue(0).ID)
+	assert.ErrorIs(t, err, sethealth.ErrInvalid)
+}
+
+func TestNobodyCanRejectTheTokensOfOthers(t *testing.T) {
+	r := newRig(t, &source{ttl: time.Hour})
+	defer r.Close()
+	first := r.issue(0)
+	_, err := r.Issue(t.Context(), named("mallory"), sethealth.Request{Rejected: first.ID})
+	require.NoError(t, err)
+	assert.Equal(t, first.ID, r.issue(0).ID)
+}
