@@ -191,7 +191,7 @@ const on = (id, type, action) => (typeof id === 'string' ? $(id) : id).addEventL
   } catch (error) {
     const text = error.code ? `Not done: ${error.code}.` : error.message;
     log('error', text, { bad: true });
-    write('news', text);
+    if (source || !error.code) write('news', text); // else showSignedOut has said why
   }
   poll();
 });
@@ -211,9 +211,11 @@ on('sign-out', 'click', async () => {
   source.signOut();
   forget();
   write('news', 'Signed out.');
-  await call('sign-out');
-  log('session', 'Signed out, in all tabs.');
   $('user').focus();
+  await call('sign-out').catch(() => {
+    throw new Error('Signed out in the tabs alone: the backend does not answer, and keeps the session.');
+  });
+  log('session', 'Signed out, in all tabs.');
 });
 
 on('end', 'click', async () => {
