@@ -18,11 +18,13 @@ import (
 )
 
 const (
-	// commandTimeout bounds one round trip, and redisBudget all of a request's.
+	// commandTimeout bounds one command, and redisBudget all that a request waits: also for a connection.
 	commandTimeout = 50 * time.Millisecond
 	redisBudget    = 100 * time.Millisecond
-	// breakerFailures in a row stop all commands for breakerDelay.
+	// So many failures in a row, over so much time, stop all commands for a while. Without the time, one moment
+	// without processor would be enough, in which many commands fail at once.
 	breakerFailures = 3
+	breakerTime     = 200 * time.Millisecond
 	breakerDelay    = time.Second
 	// probeEvery keeps the state true without requests, and spares them the first try after an outage.
 	probeEvery = time.Second
@@ -84,17 +86,27 @@ func NewRedis(c Config, d RedisDeps) (*Redis, error) {
 	r := &Redis{
 		deps: d, options: options, client: redis.NewUniversalClient(options),
 		availability: outgoing.NewAvailability("redis", d.Logger),
-		breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-			Timeout:     breakerDelay,
-			ReadyToTrip: func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakerFailures },
-			IsExcluded:  func(err error) bool { return err == errNoVerdict },
-		}),
+		breaker:      newRedisBreaker(),
 	}
 	r.register(d.Registerer)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	r.running.Go(func() { r.watch(ctx) })
 	return r, nil
+}
+
+func newRedisBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
+	var failing time.Time // since when; under the breaker's lock
+	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Timeout: breakerDelay,
+		ReadyToTrip: func(counts gobreaker.Counts) bool {
+			if counts.ConsecutiveFailures == 1 {
+				failing = time.Now()
+			}
+			return counts.ConsecutiveFailures >= breakerFailures && time.Since(failing) >= breakerTime
+		},
+		IsExcluded: func(err error) bool { return err == errNoVerdict },
+	})
 }
 
 func (r *Redis) register(reg prometheus.Registerer) {
@@ -154,12 +166,11 @@ func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipel
 		return nil, errRedis
 	}
 	began := time.Now()
-	bounded, cancel := context.WithTimeout(ctx, min(limit, commandTimeout))
+	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	pipe := r.client.Pipeline()
 	queue(pipe)
-	commands, _ := pipe.Exec(bounded)
-	err = firstError(commands)
+	commands, err := exec(bounded, pipe)
 	r.took.WithLabelValues(operation).Observe(time.Since(began).Seconds())
 	switch {
 	case err == nil && writes[operation]:
@@ -193,14 +204,23 @@ func (r *Redis) record(err error) {
 	}
 }
 
-// firstError is that of the first command that failed. A missing entry is none, nor is one of another type.
-func firstError(commands []redis.Cmder) error {
+// exec makes one round trip. Its error is that of the first command that failed, or of the connection, which
+// go-redis does not always give to the commands. A missing entry is no failure, nor is one of another type.
+func exec(ctx context.Context, pipe redis.Pipeliner) ([]redis.Cmder, error) {
+	commands, err := pipe.Exec(ctx)
 	for _, command := range commands {
-		if err := command.Err(); err != nil && err != redis.Nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-			return err
+		if err := command.Err(); failed(err) {
+			return nil, err
 		}
 	}
-	return nil
+	if failed(err) {
+		return nil, err
+	}
+	return commands, nil
+}
+
+func failed(err error) bool {
+	return err != nil && err != redis.Nil && !redis.HasErrorPrefix(err, "WRONGTYPE")
 }
 
 // watch probes Redis until ctx ends.
@@ -237,8 +257,7 @@ func (r *Redis) Check(ctx context.Context) error {
 		defer cancel()
 		pipe := r.client.Pipeline()
 		queueProbe(pipe)
-		commands, _ := pipe.Exec(ctx)
-		if err := firstError(commands); err != nil {
+		if _, err := exec(ctx, pipe); err != nil {
 			return explainRedis(ctx, err)
 		}
 		return nil

@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/redisx/redistest"
+	"github.com/sethealth/tokenvend/internal/tokencache/redistest"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/redisx/redistest"
+	"github.com/sethealth/tokenvend/internal/tokencache/redistest"
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth"
 	"github.com/sethealth/tokenvend/test/faults"

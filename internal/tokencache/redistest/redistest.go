@@ -89,6 +89,9 @@ func (s *Server) Run() {
 	}
 }
 
+// SetArg adds an argument for the next Run. Of the same argument twice, redis-server takes the last.
+func (s *Server) SetArg(name, value string) { s.args = append(s.args, name, value) }
+
 // Freeze stops the process where it is: connections stay open and nothing answers.
 func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
 
