@@ -23,7 +23,7 @@ build: ## the binary, into bin/
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o $(OUT) ./cmd/tokenvend
 
 # No go run and no shell between make and the demo: each would report Ctrl-C as an error of its own.
-demo: ## emulator, small backend, tokenvend and a page; PAGE= and TOKEN=host:port where ports are taken
+demo: ## emulator, small backend, tokenvend and a page; PAGE= and TOKEN= choose the ports
 	$(call need,go,install Go 1.26 from https://go.dev/dl)
 	go build -o bin/demo ./cmd/demo
 	@bin/demo $(if $(PAGE),-page "$(PAGE)") $(if $(TOKEN),-token "$(TOKEN)")

@@ -9,6 +9,7 @@
 const REQUEST_TIMEOUT = 15e3;
 const LOCK_PATIENCE = 5e3; // a frozen tab may hold the lock: after this each tab works alone
 const ANSWER_PATIENCE = 50; // other tabs answer within a few ms, or are not there
+const NEWS_PATIENCE = 250; // a tab that has just had its turn may have news, which come by another way than the lock
 const LONGEST_NAP = 15e3; // timers stand still while a laptop sleeps: look at the clocks this often
 const LONGEST_BACKOFF = 8e3;
 const LONGEST_WAIT = 36e5; // no answer, however wrong, keeps a page away for good
@@ -49,7 +50,7 @@ export function keepSignedIn(options) {
   const clock = newClock();
   const ending = new AbortController();
   const over = new Promise((resolve) => ending.signal.addEventListener('abort', resolve));
-  let held; // the newest token: { token, id, born, end, refused, replaces, swapped }; born: its request began
+  let held; // the newest token: { token, id, born, end, refused, replaces, swapped }; born: when it was requested
   let hash; // whose token it is
   let since = -Infinity; // what was born earlier may be of a session that is gone
   let lastError; // since the last token
@@ -62,6 +63,7 @@ export function keepSignedIn(options) {
   let delivered; // the last onToken
   let timer;
   let tabs;
+  let hasPeers = false;
   let leaving; // aborts what keeps a page out of the back-forward cache
   let away; // from pagehide on: a promise of the page's return
   let comeBack;
@@ -142,6 +144,7 @@ export function keepSignedIn(options) {
 
   const hear = (message) => {
     const { news } = message;
+    hasPeers = true;
     // The message may have waited for a frozen tab to wake.
     const late = Math.max(Date.now() - message.at, 0);
     const born = clock() - message.age - late;
@@ -157,14 +160,14 @@ export function keepSignedIn(options) {
     } else if (news === 'changed') {
       if (headers && hash === message.was) doubt(0);
     } else if (message.token && isOurs(message, born)) {
-      hearToken(message, born, clock() + message.left - late, isNewer);
+      hearToken(message, born, clock() + message.left - late);
     }
   };
 
-  const hearToken = ({ token, id, replaces, hash }, born, end, isNewer) => {
+  const hearToken = ({ token, id, replaces, hash }, born, end) => {
     if (end < clock() || born < since || (held?.refused && held.token === token)) return;
     const swaps = replaces && replaces === held?.id;
-    if (isValid() && !swaps && !(held.refused ? isNewer : end > held.end + 1e3)) return;
+    if (isValid() && !swaps && !(held.refused ? born > held.refused : end > held.end + 1e3)) return;
     adopt({ token, id, replaces, hash, born, end, swapped: swaps && clock() }, true);
     tabs.interrupt();
     schedule();
@@ -208,8 +211,10 @@ export function keepSignedIn(options) {
     const lock = headers ? (hash ?? user) && `${name} ${hash ?? user}` : name;
     let born = clock();
     flight ??= tabs
-      .inTurn(lock, async () => {
-        if (!done() && !fresh) await tabs.ask(() => post({ news: 'ask' }));
+      .inTurn(lock, async (hasWaited) => {
+        if (!done() && (hasWaited || hasPeers || !fresh)) {
+          await tabs.ask(() => post({ news: 'ask' }), hasWaited ? NEWS_PATIENCE : ANSWER_PATIENCE);
+        }
         if (done()) return;
         born = clock();
         const rejected = held?.refused ? held.id : undefined;
@@ -250,7 +255,7 @@ export function keepSignedIn(options) {
     const refused = held;
     // Another tab has replaced the token that this one's caller still speaks of.
     const isReplaced = isValid() && clock() < refused.swapped + SAME_REFUSAL;
-    if (refused?.id && !isReplaced) refused.refused = true;
+    if (refused?.id && !isReplaced) refused.refused = clock();
     for (let first = isReplaced; ; first = false) {
       await away;
       if (ended) throw endError;
@@ -402,9 +407,9 @@ const openTabs = (name, hear) => {
     },
     // Ends a wait early: what was waited for is here, or no longer wanted.
     interrupt: () => interrupt(),
-    ask: (post) => channel && new Promise((resolve) => {
+    ask: (post, patience) => channel && new Promise((resolve) => {
       interrupt = resolve;
-      setTimeout(resolve, ANSWER_PATIENCE);
+      setTimeout(resolve, patience);
       post();
     }),
     // Runs work while no other tab does; alone where that cannot be, or where a tab does not let go.
@@ -415,11 +420,12 @@ const openTabs = (name, hear) => {
       let mine;
       interrupt = () => patience.abort();
       const limit = setTimeout(interrupt, LOCK_PATIENCE);
+      const asked = performance.now();
       try {
         return await locks.request(lock, { signal: patience.signal }, () => {
           mine = true;
           clearTimeout(limit);
-          return work();
+          return work(performance.now() - asked > 20);
         });
       } catch (error) {
         clearTimeout(limit);

@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -70,5 +71,11 @@ func TestTheBuiltModulesAreOfTheSourceAndSmall(t *testing.T) {
 		require.NoError(t, err)
 		assert.Contains(t, string(built[:100]), hex.EncodeToString(sum[:8]), "client.js has changed: run go generate ./client")
 	}
-	assert.Less(t, len(client.Module().Gzip), 4000, "bytes compressed")
+	size := len(client.Module().Gzip)
+	assert.Less(t, size, 4000, "bytes compressed")
+	for _, name := range []string{"README.md", "../docs/frontend.md"} {
+		page, err := os.ReadFile(name)
+		require.NoError(t, err)
+		assert.Contains(t, string(page), fmt.Sprintf("%.1f kB", float64(size)/1000), name)
+	}
 }

@@ -34,12 +34,12 @@ inWorld('refresh() reports the token in hand, and a new one comes for all tabs b
 inWorld('a tab that hears of the refusal a moment later takes what another tab was given', async (world) => {
   caching(world);
   const pages = [await start(world), await start(world)];
-  await pages[0].source.refresh();
+  await world.during(pages[0].source.refresh());
   await world.pass(0.5);
-  assert.equal(await pages[1].source.refresh(), 'token-2');
+  assert.equal(await world.during(pages[1].source.refresh()), 'token-2');
   assert.equal(world.requests.length, 3);
   await world.pass(1);
-  assert.equal(await pages[1].source.refresh(), 'token-3', 'later it speaks of the new one');
+  assert.equal(await world.during(pages[1].source.refresh()), 'token-3', 'later it speaks of the new one');
 });
 
 inWorld('refresh() during a request that does not report the token asks once more', async (world) => {
@@ -154,7 +154,7 @@ inWorld('a 401 that is not tokenvend\'s asks for no other bearer', async (world)
 inWorld('an answer for another user ends the source in every tab, and its token goes to nobody', async (world) => {
   const pages = [await start(world), await start(world), await start(world, { user: 'me' })];
   world.user = 'bob';
-  await assert.rejects(pages[0].source.refresh(), { code: 'user_changed' });
+  await assert.rejects(world.during(pages[0].source.refresh()), { code: 'user_changed' });
   await world.pass(1);
   for (const page of pages) {
     assert.deepEqual(codes(page), ['user_changed']);
@@ -192,7 +192,7 @@ inWorld('news that is older than the token in hand changes nothing', async (worl
   await world.pass(0.1);
   assert.equal(fresh.source.state.status, 'signed-in');
   world.serve = serve;
-  await assert.rejects(old.source.refresh(), { code: 'user_changed' });
+  await assert.rejects(world.during(old.source.refresh()), { code: 'user_changed' });
 });
 
 inWorld('where a page names another user, the token is withheld until the server has been asked', async (world) => {
@@ -211,7 +211,7 @@ inWorld('a bearer\'s change of user makes the tabs of the old user ask', async (
   const carol = await start(world, { headers: () => ({ Authorization: 'carol' }) });
   const pages = [await start(world, { headers: () => ({ Authorization: user }) }), await start(world, { headers: () => ({ Authorization: user }) })];
   user = 'bob';
-  await assert.rejects(pages[1].source.refresh(), { code: 'user_changed' });
+  await assert.rejects(world.during(pages[1].source.refresh()), { code: 'user_changed' });
   await world.pass(1);
   assert.deepEqual(codes(pages[0]), ['user_changed']);
   assert.equal(carol.source.state.status, 'signed-in');

@@ -77,7 +77,7 @@ inWorld('of all tabs one refreshes, and all are told', async (world) => {
 inWorld('what one tab fetches reaches the others at once', async (world) => {
   const pages = [open(keepSignedIn, alice), open(keepSignedIn, alice)];
   await world.pass(100);
-  await pages[0].source.refresh();
+  await world.during(pages[0].source.refresh());
   await world.pass(0);
   assert.deepEqual(pages[1].tokens, ['token-1', 'token-2']);
 });
@@ -96,7 +96,7 @@ inWorld('bearer sessions that do not say who their user is share once the server
   const pages = ['a', 'a', 'b'].map((hash) => open(keepSignedIn, { headers: () => ({ Authorization: hash }) }));
   await world.pass(1);
   assert.equal(world.requests.length, 3, 'until the first answer nothing is known');
-  await pages[0].source.refresh();
+  await world.during(pages[0].source.refresh());
   await world.pass(0.1);
   assert.deepEqual(pages.map((page) => page.tokens), [['token-1', 'token-4'], ['token-2'], ['token-3']], 'a token of one\'s own stays');
   await world.pass(3000);
@@ -127,7 +127,7 @@ inWorld('a 401 for the shared cookie is a sign-out in every tab, once each', asy
   const pages = [open(keepSignedIn), open(keepSignedIn), open(keepSignedIn)];
   await world.pass(1);
   world.serve = async () => problem(401, 'unauthenticated');
-  await assert.rejects(pages[1].source.refresh(), { status: 401 });
+  await assert.rejects(world.during(pages[1].source.refresh()), { status: 401 });
   await world.pass(7200);
   assert.deepEqual(pages.map((page) => page.signedOut.length), [1, 1, 1]);
   assert.equal(world.requests.length, 2);
@@ -137,7 +137,7 @@ inWorld('a 401 for one tab\'s bearer is that tab\'s alone', async (world) => {
   const pages = [0, 1].map(() => open(keepSignedIn, { ...alice, headers: () => ({}) }));
   await world.pass(1);
   world.serve = async () => problem(401, 'unauthenticated');
-  await assert.rejects(pages[1].source.refresh(), { status: 401 });
+  await assert.rejects(world.during(pages[1].source.refresh()), { status: 401 });
   await world.pass(1);
   assert.deepEqual(pages.map((page) => page.source.state.status), ['signed-in', 'signed-out']);
 });
@@ -188,7 +188,7 @@ inWorld('a message that waited for a frozen tab is as old as it is', async (worl
   const pages = [open(keepSignedIn, alice), open(keepSignedIn, alice)];
   await world.pass(1);
   world.channels.freeze(channelOf(world, 1));
-  await pages[0].source.refresh();
+  await world.during(pages[0].source.refresh());
   world.sleep(200);
   world.channels.thaw(channelOf(world, 1));
   assert.deepEqual(pages[1].tokens, ['token-1'], 'token-2 is dead by now');

@@ -26,7 +26,7 @@ for (const [what, make] of Object.entries(foreign)) {
     await world.pass(0.1);
     const { serve } = world;
     world.serve = async () => make();
-    await assert.rejects(pages[0].source.refresh(), { code: `http_${make().status}` });
+    await assert.rejects(world.during(pages[0].source.refresh()), { code: `http_${make().status}` });
     for (const { source, signedOut } of pages) {
       assert.equal(await source.token(), 'token-1');
       assert.equal(signedOut.length, 0);

@@ -96,7 +96,7 @@ export class World {
       setTimeout: (run, delay = 0) => {
         if (delay > 2 ** 31 - 1) throw new Error('a browser would run this timer at once');
         const id = Symbol();
-        this.timers.set(id, { run, at: this.mono + Math.max(delay, 0) });
+        this.timers.set(id, { run, at: this.mono + Math.max(delay, 1) }); // browsers wait a millisecond at least
         return id;
       },
       clearTimeout: (id) => this.timers.delete(id),
@@ -150,6 +150,13 @@ export class World {
     this.wall += until - this.mono;
     this.mono = until;
     await settle();
+  }
+
+  // The time that tabs take to hear of each other passes.
+  async during(promise) {
+    promise.catch(() => {});
+    await this.pass(0.3);
+    return promise;
   }
 
   // The laptop sleeps: the wall clock goes on, timers and the monotonic clock stand still.

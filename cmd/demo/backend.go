@@ -5,8 +5,14 @@ import (
 	"embed"
 	"encoding/json"
 	"io/fs"
+	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
+	"unicode"
 
 	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
 )
@@ -14,45 +20,46 @@ import (
 //go:embed page
 var page embed.FS
 
-const sessionCookie = "demo_session"
-
 // backend is what a team has anyway: sign-in, a session on the server, and the page. GET /session is the
-// endpoint that tokenvend asks.
+// endpoint that tokenvend asks. The rest shows and causes what the page demonstrates.
 type backend struct {
-	emulator *emulator.Emulator
-	tokens   string // tokenvend's origin
+	emulator  *emulator.Emulator
+	tokenvend net.Listener
+	audit     *auditLog
+	cookie    string
 
+	slow     atomic.Bool // session checks take long
 	mu       sync.Mutex
 	sessions map[string]string // session id → user
-	mode     string            // the fault that Sethealth has, or "ok"
 }
 
-func newBackend(e *emulator.Emulator, tokens string) http.Handler {
-	b := &backend{emulator: e, tokens: tokens, sessions: map[string]string{}, mode: "ok"}
-	files, err := fs.Sub(page, "page")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
+func (b *backend) handler() http.Handler {
+	files, _ := fs.Sub(page, "page") // never fails: the folder is compiled in
+	control := http.StripPrefix("/sethealth", b.emulator.Control())
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /sign-in", b.signIn)
 	mux.HandleFunc("POST /sign-out", b.signOut)
 	mux.HandleFunc("GET /session", b.session)
-	mux.HandleFunc("GET /config.json", b.config)
-	mux.HandleFunc("POST /fault", b.fault)
-	mux.HandleFunc("GET /stats", b.stats)
+	mux.HandleFunc("GET /state", b.state)
+	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) { answer(w, b.audit.of(b.user(r))) })
+	mux.HandleFunc("PUT /network", func(_ http.ResponseWriter, r *http.Request) { b.slow.Store(r.FormValue("slow") == "true") })
+	mux.Handle("PUT /sethealth/faults", control)
+	mux.Handle("POST /sethealth/verify", control)
 	mux.Handle("GET /", http.FileServerFS(files))
-	return sameOriginOnly(policy(mux, tokens))
+	// Pages of other origins must not sign anybody in or out.
+	return b.withPolicy(http.NewCrossOriginProtection().Handler(mux))
 }
 
-// sameOriginOnly keeps pages of other origins from signing anybody in or out.
-func sameOriginOnly(h http.Handler) http.Handler { return http.NewCrossOriginProtection().Handler(h) }
-
-// policy is the Content-Security-Policy that a page with the browser module and the SDK's loader needs.
-func policy(h http.Handler, tokens string) http.Handler {
-	csp := "default-src 'none'; style-src 'self'; img-src data:; script-src 'self' " + tokens + " https://cdn.jsdelivr.net https://js.set.health; " +
-		"connect-src 'self' " + tokens + " https://api.set.health; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+// withPolicy allows the hosts of the real SDK only where the visitor has asked for it.
+func (b *backend) withPolicy(h http.Handler) http.Handler {
+	own := "'self' " + origin("localhost", b.tokenvend) + " " + origin("127.0.0.1", b.tokenvend)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", csp)
+		scripts, api := "", ""
+		if r.URL.Query().Has("sdk") {
+			scripts, api = " https://cdn.jsdelivr.net https://js.set.health", " https://api.set.health"
+		}
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; "+
+			"frame-ancestors 'none'; script-src "+own+scripts+"; connect-src "+own+api)
 		w.Header().Set("Cache-Control", "no-store")
 		h.ServeHTTP(w, r)
 	})
@@ -60,67 +67,62 @@ func policy(h http.Handler, tokens string) http.Handler {
 
 func (b *backend) signIn(w http.ResponseWriter, r *http.Request) {
 	var body struct{ User string }
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&body); err != nil || body.User == "" || len(body.User) > 64 {
-		http.Error(w, `send {"user":"…"}`, http.StatusBadRequest)
+	_ = json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&body) // then the name is blank
+	user := strings.TrimSpace(body.User)
+	isVisible := func(c rune) bool { return unicode.IsGraphic(c) && !unicode.IsSpace(c) }
+	if !strings.ContainsFunc(user, isVisible) || strings.ContainsFunc(user, unicode.IsControl) || len(user) > 64 {
+		http.Error(w, "Enter a name of at most 64 characters.", http.StatusBadRequest)
 		return
 	}
 	id := rand.Text()
 	b.mu.Lock()
-	b.sessions[id] = body.User
+	b.sessions[id] = user
 	b.mu.Unlock()
-	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	http.SetCookie(w, &http.Cookie{Name: b.cookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (b *backend) signOut(w http.ResponseWriter, r *http.Request) {
-	if c, err := r.Cookie(sessionCookie); err == nil {
-		b.mu.Lock()
-		delete(b.sessions, c.Value)
-		b.mu.Unlock()
+// signOut ends the session. The cookie that is left names none.
+func (b *backend) signOut(_ http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.sessions, b.id(r))
+}
+
+func (b *backend) id(r *http.Request) string {
+	if c, err := r.Cookie(b.cookie); err == nil {
+		return c.Value
 	}
-	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode})
-	w.WriteHeader(http.StatusNoContent)
+	return ""
+}
+
+// user is who is signed in, or "".
+func (b *backend) user(r *http.Request) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sessions[b.id(r)]
 }
 
 func (b *backend) session(w http.ResponseWriter, r *http.Request) {
-	var user string
-	if c, err := r.Cookie(sessionCookie); err == nil {
-		b.mu.Lock()
-		user = b.sessions[c.Value]
-		b.mu.Unlock()
+	if b.slow.Load() {
+		time.Sleep(1500 * time.Millisecond)
 	}
-	if user == "" {
+	if user := b.user(r); user != "" {
+		answer(w, map[string]string{"user": user})
+	} else {
 		http.Error(w, "not signed in", http.StatusUnauthorized)
-		return
 	}
-	answer(w, map[string]string{"user": user})
 }
 
-func (b *backend) config(w http.ResponseWriter, _ *http.Request) {
-	answer(w, map[string]string{
-		"tokenUrl":  b.tokens + "/token",
-		"clientUrl": b.tokens + "/client.js",
-	})
-}
-
-// fault makes the emulator misbehave, or stop that.
-func (b *backend) fault(w http.ResponseWriter, r *http.Request) {
-	var body struct{ Mode string }
-	_ = json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&body)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.emulator.SetNamed(body.Mode, 0); err != nil {
-		http.Error(w, `send {"mode":"ok"}, "slow", "down", "refuse", "invalid" or "revoke"`, http.StatusBadRequest)
-		return
+// state is where tokenvend is, and how it and the emulator are now.
+func (b *backend) state(w http.ResponseWriter, r *http.Request) {
+	host := (&url.URL{Host: r.Host}).Hostname() // the session cookie's alone
+	e, tokenvend := b.emulator.State(), "down"
+	if c, err := net.DialTimeout("tcp", b.tokenvend.Addr().String(), time.Second); err == nil {
+		_ = c.Close()
+		tokenvend = "up"
 	}
-	b.mode = body.Mode
-	w.WriteHeader(http.StatusNoContent)
-}
-
-func (b *backend) stats(w http.ResponseWriter, _ *http.Request) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	answer(w, map[string]any{"upstreamCalls": b.emulator.Calls(), "mode": b.mode})
+	answer(w, map[string]any{"tokens": origin(host, b.tokenvend), "tokenvend": tokenvend, "slow": b.slow.Load(), "fault": e.Fault, "calls": e.Calls})
 }
 
 func answer(w http.ResponseWriter, body any) {

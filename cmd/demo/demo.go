@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,114 +9,105 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"time"
+	"strings"
+	"syscall"
 
 	"github.com/sethealth/tokenvend/internal/app"
-	"github.com/sethealth/tokenvend/internal/setting"
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-// The service account of the demo, which the emulator alone knows.
-const (
-	demoKey    = "demo-key"
-	demoSecret = "demo-secret"
-)
+// demo is the three servers' listeners.
+type demo struct{ sethealth, page, token net.Listener }
 
-// tokenLife is short, so that the page shows refreshes within a minute.
-const tokenLife = time.Minute
-
-// demo is the three servers and where they listen.
-type demo struct {
-	sethealth, page, token net.Listener
-	emulator               *emulator.Emulator
+// openAll opens them before anything runs, on loopback alone: the demo signs in any caller.
+func openAll(page, token string) (d demo, err error) {
+	var problems [3]error
+	d.sethealth, problems[0] = listen("0")
+	d.page, problems[1] = open("page", page, "3000")
+	d.token, problems[2] = open("token", token, "8080")
+	return d, errors.Join(problems[:]...)
 }
 
-// listen opens the listeners, so that a taken port is told before anything runs.
-func listen(page, token string) (*demo, error) {
-	d := &demo{emulator: emulator.New(emulator.Options{Key: secret.New(demoKey), Secret: secret.New(demoSecret)})}
-	for _, l := range []struct {
-		at   string
-		into *net.Listener
-	}{{"127.0.0.1:0", &d.sethealth}, {page, &d.page}, {token, &d.token}} {
-		host, _, err := net.SplitHostPort(l.at)
-		if err == nil && !setting.IsLoopback(host) {
-			return nil, errors.New("the demo listens on loopback alone: it signs in whoever asks")
-		}
-		if *l.into, err = net.Listen("tcp", l.at); err != nil {
-			return nil, fmt.Errorf("%w (another address: -page and -token)", err)
+// open opens the port that a flag names, or the usual one, or, if that is taken, any.
+func open(flag, asked, usual string) (net.Listener, error) {
+	l, err := listen(cmp.Or(strings.TrimPrefix(strings.TrimPrefix(asked, "localhost:"), "127.0.0.1:"), usual))
+	if asked == "" && errors.Is(err, syscall.EADDRINUSE) {
+		l, err = listen("0")
+	}
+	if err != nil {
+		err = fmt.Errorf("-%[1]s must be a free port of localhost (0 takes any): %[3]w. With make: make demo %[2]s=0", flag, strings.ToUpper(flag), err)
+	}
+	return l, err
+}
+
+// listen fails too if another program has the port on ::1, where browsers look first for localhost.
+func listen(port string) (net.Listener, error) {
+	if port != "0" {
+		v6, err := net.Listen("tcp6", net.JoinHostPort("::1", port))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, err
+		} else if err == nil {
+			_ = v6.Close()
 		}
 	}
-	return d, nil
+	return net.Listen("tcp4", net.JoinHostPort("127.0.0.1", port))
 }
 
-func origin(l net.Listener) string {
-	return fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port)
+func origin(host string, l net.Listener) string {
+	return fmt.Sprintf("http://%s:%d", host, l.Addr().(*net.TCPAddr).Port)
 }
 
-func (d *demo) explain(w io.Writer) {
-	fmt.Fprintf(w, `tokenvend demo. Nothing leaves this machine, and no token of it opens anything.
+func (d demo) explain(w io.Writer) {
+	fmt.Fprintf(w, `tokenvend demo. Nothing leaves this computer, and its tokens open nothing.
 
   page and its backend   %[1]s   open it in a browser
   tokenvend              %[2]s   sessions are checked by the backend (SESSION_CHECK=forward)
   emulator of Sethealth  %[3]s
 
+Where a usual port (3000, 8080) is taken, another is used; make demo PAGE=3001 TOKEN=8081 chooses.
 Sign in, get a token, and see the 401 without a session:
 
   curl -s -c cookies.txt -H 'Content-Type: application/json' -d '{"user":"alice"}' %[1]s/sign-in
   curl -s -b cookies.txt -X POST %[2]s/token
   curl -s -X POST %[2]s/token
 
-Ctrl-C ends it.
+Ctrl-C ends it. What follows is tokenvend's log.
 
-`, origin(d.page), origin(d.token), origin(d.sethealth))
+`, origin("localhost", d.page), origin("localhost", d.token), origin("127.0.0.1", d.sethealth))
 }
 
 // run serves until ctx ends.
-func (d *demo) run(ctx context.Context, logTo io.Writer) error {
-	stopSethealth := serve(d.sethealth, d.emulator)
-	defer stopSethealth()
-	stopPage := serve(d.page, newBackend(d.emulator, origin(d.token)))
-	defer stopPage()
+func (d demo) run(ctx context.Context, logTo io.Writer) error {
+	key, password := "demo-key", "demo-secret" // which the emulator alone knows
+	sethealth := emulator.New(emulator.Options{Key: secret.New(key), Secret: secret.New(password)})
+	cookie := fmt.Sprintf("demo_session_%d", d.page.Addr().(*net.TCPAddr).Port) // browsers share cookies between ports
+	audit := &auditLog{to: logTo}
+	b := &backend{emulator: sethealth, tokenvend: d.token, audit: audit, cookie: cookie, sessions: map[string]string{}}
+	go func() { _ = http.Serve(d.sethealth, sethealth) }()
+	go func() { _ = http.Serve(d.page, b.handler()) }()
 
-	config, err := d.config()
-	if err != nil {
-		return err
-	}
-	return app.Run(ctx, config, app.Listeners{Public: d.token}, telemetry.ReadBuild("", ""), logTo)
-}
-
-// config sets the environment as an operator would, and nothing else of it counts.
-func (d *demo) config() (*app.Config, error) {
-	for _, v := range app.Variables() {
-		_ = os.Unsetenv(v.Name)
-		_ = os.Unsetenv(v.Name + "_FILE")
-	}
+	os.Clearenv() // what is set elsewhere does not count
 	for name, value := range map[string]string{
-		"SETHEALTH_URL":        origin(d.sethealth),
-		"SETHEALTH_KEY":        demoKey,
-		"SETHEALTH_SECRET":     demoSecret,
-		"SETHEALTH_TIMEOUT":    "5s",
-		"TOKEN_TTL":            tokenLife.String(),
+		"SETHEALTH_URL":        origin("127.0.0.1", d.sethealth),
+		"SETHEALTH_KEY":        key,
+		"SETHEALTH_SECRET":     password,
+		"TOKEN_TTL":            "1m", // so that the page shows refreshes
 		"SESSION_CHECK":        "forward",
-		"FORWARD_URL":          origin(d.page) + "/session",
-		"FORWARD_COOKIES":      sessionCookie,
+		"FORWARD_URL":          origin("127.0.0.1", d.page) + "/session",
+		"FORWARD_COOKIES":      cookie,
 		"FORWARD_USER_FIELD":   "user",
-		"CORS_ALLOWED_ORIGINS": origin(d.page),
+		"FORWARD_TIMEOUT":      "5s", // longer than the slow network takes
+		"CORS_ALLOWED_ORIGINS": origin("localhost", d.page) + "," + origin("127.0.0.1", d.page),
 		"ADMIN_ADDR":           "off",
 		"SHUTDOWN_DELAY":       "0s",
-		"SHUTDOWN_TIMEOUT":     "6s",
-		"LOG_FORMAT":           "text",
 	} {
 		_ = os.Setenv(name, value)
 	}
-	return app.LoadConfig()
-}
-
-// serve serves in the background until stop is called.
-func serve(l net.Listener, h http.Handler) (stop func()) {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
-	go func() { _ = server.Serve(l) }()
-	return func() { _ = server.Close() }
+	config, err := app.LoadConfig()
+	if err != nil {
+		return err
+	}
+	return app.Run(ctx, config, app.Listeners{Public: d.token}, telemetry.ReadBuild("", ""), audit)
 }

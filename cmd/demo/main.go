@@ -12,12 +12,12 @@ import (
 )
 
 func main() {
-	page := flag.String("page", "localhost:3000", "where the page and its backend listen")
-	token := flag.String("token", "localhost:8080", "where tokenvend listens")
+	page := flag.String("page", "", "`port` of the page and its backend (usually 3000)")
+	token := flag.String("token", "", "`port` of tokenvend (usually 8080)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	d, err := listen(*page, *token)
+	d, err := openAll(*page, *token)
 	if err == nil {
 		d.explain(os.Stdout)
 		err = d.run(ctx, os.Stderr)

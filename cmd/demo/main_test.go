@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"os"
 	"os/exec"
 	"regexp"
@@ -59,10 +62,10 @@ func demoProcess(t *testing.T, args ...string) *process {
 	return p
 }
 
-// start starts one on free ports and tells its page's and its token server's origin.
-func start(t *testing.T) (p *process, page, tokens string) {
+// start starts one on free ports and returns its page's and its token server's origin.
+func start(t *testing.T, args ...string) (p *process, page, tokens string) {
 	t.Helper()
-	p = demoProcess(t, "-page", "localhost:0", "-token", "localhost:0")
+	p = demoProcess(t, append([]string{"-page", "localhost:0", "-token", "0"}, args...)...)
 	require.NoError(t, p.Start())
 	t.Cleanup(func() {
 		if p.ProcessState == nil {
@@ -87,13 +90,13 @@ func start(t *testing.T) (p *process, page, tokens string) {
 	return p, page, tokens
 }
 
-// shell runs a line in dir as pasted into a shell.
-func shell(t *testing.T, dir, line string) string {
+// paste runs lines in a shell, in a clean folder.
+func paste(t *testing.T, shell, lines string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
-	cmd.Dir = dir
+	cmd := exec.CommandContext(t.Context(), shell, "-c", lines)
+	cmd.Dir = t.TempDir()
 	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s\n%s", line, out)
+	require.NoError(t, err, "%s\n%s", lines, out)
 	return string(out)
 }
 
@@ -113,10 +116,7 @@ func TestThePrintedLinesWorkAsPasted(t *testing.T) {
 	p, _, _ := start(t)
 	lines := regexp.MustCompile(`(?m)^  curl .*$`).FindAllString(p.printed(), -1)
 	require.Len(t, lines, 3)
-	dir := t.TempDir()
-	assert.Empty(t, shell(t, dir, lines[0]))
-	assert.Regexp(t, `^\{"token":"[^"]{20,}","expires_in":\d+,"expires_at":"[^"]+"\}\s*$`, shell(t, dir, lines[1]))
-	assert.Contains(t, shell(t, dir, lines[2]), `"code":"unauthenticated"`)
+	assert.Regexp(t, `^\{"token":"[^"]{20,}","token_id":"[0-9a-f]{16}",[^}]+\}\s*\{[^}]*"code":"unauthenticated"[^}]*\}\s*$`, paste(t, "sh", strings.Join(lines, "\n")))
 }
 
 func TestTheLinesOfTheREADMEAnswerAsItSays(t *testing.T) {
@@ -127,19 +127,119 @@ func TestTheLinesOfTheREADMEAnswerAsItSays(t *testing.T) {
 	block := regexp.MustCompile("(?s)<!-- demo -->\\s*```sh\n(.*?)```").FindSubmatch(text)
 	require.NotNil(t, block, "no block after <!-- demo -->")
 	_, page, tokens := start(t)
-	ports := strings.NewReplacer("http://localhost:3000", page, "http://localhost:8080", tokens)
-	dir, tried := t.TempDir(), 0
-	for line := range strings.Lines(string(block[1])) {
-		command, status, commented := strings.Cut(strings.TrimSpace(line), "   #")
-		if !commented {
-			command, status, commented = strings.Cut(strings.TrimSpace(line), " # ")
+	lines := strings.NewReplacer("http://localhost:3000", page, "http://localhost:8080", tokens).Replace(string(block[1]))
+	for _, shell := range []string{"sh", "bash", "zsh"} {
+		if _, err := exec.LookPath(shell); err == nil {
+			statuses := regexp.MustCompile(`(?m)^\d{3}$`).FindAllString(paste(t, shell, lines), -1)
+			assert.Equal(t, []string{"204", "200", "200", "403", "401"}, statuses, shell)
 		}
-		require.True(t, commented, line)
-		got := shell(t, dir, ports.Replace(command)+` -o body -w '%{http_code}'`)
-		assert.Equal(t, strings.TrimSpace(status), got, command)
-		tried++
 	}
-	assert.Greater(t, tried, 5)
+}
+
+// visitor is a browser of its own.
+type visitor struct {
+	*testing.T
+	http.Client
+}
+
+func newVisitor(t *testing.T) visitor {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	return visitor{t, http.Client{Jar: jar}}
+}
+
+func (v visitor) ask(method, url, body string) (status int, text string, h http.Header) {
+	v.Helper()
+	req, err := http.NewRequestWithContext(v.Context(), method, url, strings.NewReader(body))
+	require.NoError(v, err)
+	resp, err := v.Do(req)
+	require.NoError(v, err)
+	defer resp.Body.Close()
+	read, err := io.ReadAll(resp.Body)
+	require.NoError(v, err)
+	return resp.StatusCode, string(read), resp.Header
+}
+
+func TestEventsAreOfTheVisitorAndHoldNoNameAndNoToken(t *testing.T) {
+	t.Parallel()
+	_, page, tokens := start(t)
+	issued := map[string]string{}
+	visitors := map[string]visitor{"alice": newVisitor(t), "bob": newVisitor(t)}
+	for name, v := range visitors {
+		status, _, _ := v.ask("POST", page+"/sign-in", `{"user":"`+name+`"}`)
+		require.Equal(t, 204, status)
+		_, answer, _ := v.ask("POST", tokens+"/token", "")
+		var token struct{ Token string }
+		require.NoError(t, json.Unmarshal([]byte(answer), &token))
+		issued[name] = token.Token
+	}
+	for _, v := range visitors {
+		var text string
+		require.Eventually(t, func() bool {
+			_, text, _ = v.ask("GET", page+"/events", "")
+			return strings.Contains(text, "token.issued")
+		}, 10*time.Second, 10*time.Millisecond)
+		assert.Equal(t, 1, strings.Count(text, "token.issued"), text)
+		for name, token := range issued {
+			assert.NotContains(t, text, name)
+			assert.NotContains(t, text, token)
+		}
+	}
+}
+
+func TestTheInternetIsAllowedOnRequestAlone(t *testing.T) {
+	t.Parallel()
+	_, page, _ := start(t)
+	_, _, h := newVisitor(t).ask("GET", page+"/", "")
+	assert.NotContains(t, h.Get("Content-Security-Policy"), "https:")
+	_, _, h = newVisitor(t).ask("GET", page+"/?sdk", "")
+	assert.Contains(t, h.Get("Content-Security-Policy"), "script-src 'self'")
+	assert.Contains(t, h.Get("Content-Security-Policy"), " https://cdn.jsdelivr.net https://js.set.health;")
+}
+
+func TestNamesThatCannotBeSeenAreRefused(t *testing.T) {
+	t.Parallel()
+	_, page, _ := start(t)
+	for _, name := range []string{"", " ", `\u00a0`, `\u200b`, `a\u0007b`, strings.Repeat("x", 65)} {
+		status, text, _ := newVisitor(t).ask("POST", page+"/sign-in", `{"user":"`+name+`"}`)
+		assert.Equal(t, 400, status, name)
+		assert.Contains(t, text, "Enter a name")
+	}
+}
+
+func TestBothNamesOfThisComputerWork(t *testing.T) {
+	t.Parallel()
+	_, page, _ := start(t)
+	for _, host := range []string{"localhost", "127.0.0.1"} {
+		v := newVisitor(t)
+		page := strings.Replace(page, "localhost", host, 1)
+		v.ask("POST", page+"/sign-in", `{"user":"alice"}`)
+		_, text, _ := v.ask("GET", page+"/state", "")
+		var state struct{ Tokens, Tokenvend string }
+		require.NoError(t, json.Unmarshal([]byte(text), &state))
+		assert.Equal(t, "up", state.Tokenvend)
+		req, err := http.NewRequestWithContext(t.Context(), "POST", state.Tokens+"/token", nil)
+		require.NoError(t, err)
+		req.Header.Set("Origin", page)
+		resp, err := v.Do(req)
+		require.NoError(t, err)
+		resp.Body.Close()
+		assert.Equal(t, 200, resp.StatusCode)
+		assert.Equal(t, page, resp.Header.Get("Access-Control-Allow-Origin"))
+	}
+}
+
+func TestTheUsualPortsMayBeTaken(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"127.0.0.1:3000", "127.0.0.1:8080"} {
+		if taken, err := net.Listen("tcp", at); err == nil { // else another program has it
+			t.Cleanup(func() { _ = taken.Close() })
+		}
+	}
+	_, page, tokens := start(t, "-page", "", "-token", "")
+	assert.NotContains(t, page, ":3000")
+	assert.NotContains(t, tokens, ":8080")
 }
 
 func TestSIGINTEndsItCleanly(t *testing.T) {
@@ -158,17 +258,19 @@ func TestItRefusesInOneLine(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = taken.Close() })
+	_, port, err := net.SplitHostPort(taken.Addr().String())
+	require.NoError(t, err)
 	for name, row := range map[string]struct {
 		args []string
 		says string
 	}{
-		"a taken port for the page":       {[]string{"-page", taken.Addr().String(), "-token", "localhost:0"}, "-page and -token"},
-		"a taken port for tokenvend":      {[]string{"-page", "localhost:0", "-token", taken.Addr().String()}, "-page and -token"},
-		"every interface":                 {[]string{"-page", ":0", "-token", "localhost:0"}, "loopback alone"},
-		"every interface, spelt out":      {[]string{"-page", "localhost:0", "-token", "0.0.0.0:0"}, "loopback alone"},
-		"an address of the network":       {[]string{"-page", "192.0.2.1:80"}, "loopback alone"},
-		"a name that is not this machine": {[]string{"-page", "demo.invalid:80"}, "loopback alone"},
-		"no port":                         {[]string{"-page", "localhost"}, "missing port"},
+		"a taken port for the page":       {[]string{"-page", taken.Addr().String(), "-token", "0"}, "address already in use. With make: make demo PAGE=0"},
+		"a taken port for tokenvend":      {[]string{"-page", "0", "-token", port}, "-token must be a free port of localhost (0 takes any)"},
+		"every interface":                 {[]string{"-page", ":0", "-token", "0"}, "port of localhost"},
+		"every interface, spelt out":      {[]string{"-page", "0", "-token", "0.0.0.0:0"}, "port of localhost"},
+		"an address of the network":       {[]string{"-page", "192.0.2.1:80"}, "port of localhost"},
+		"a name that is not this machine": {[]string{"-page", "demo.invalid:80"}, "port of localhost"},
+		"no port":                         {[]string{"-page", "localhost"}, "port of localhost"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

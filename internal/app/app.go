@@ -64,7 +64,10 @@ func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err erro
 	}
 	if a.sessions, err = auth.New(c.Sessions, auth.Deps{
 		Logger: a.log, Registerer: a.registry, Tracer: a.tracing.Tracer(), Inject: a.tracing.Inject, Size: c.Cache.Size,
-		Dropped: cache.Drop,
+		UserAgent: userAgent(build),
+		Dropped: func(denied func(name string) bool) {
+			cache.Drop(func(u sethealth.User) bool { return denied(u.Name) })
+		},
 	}); err != nil {
 		return nil, err
 	}
@@ -75,11 +78,13 @@ func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err erro
 	return a, nil
 }
 
+func userAgent(build telemetry.Build) string { return "tokenvend/" + build.Version }
+
 // newCache stacks the cache, with Redis if it is configured, on the client of Sethealth.
 func (a *app) newCache(credentials *sethealth.Credentials, build telemetry.Build) (*tokencache.Cache, error) {
 	c := a.config
 	client, err := sethealth.New(c.Sethealth, credentials, sethealth.Deps{
-		Logger: a.log, Registerer: a.registry, Tracer: a.tracing.Tracer(), UserAgent: "tokenvend/" + build.Version,
+		Logger: a.log, Registerer: a.registry, Tracer: a.tracing.Tracer(), UserAgent: userAgent(build),
 	})
 	if err != nil {
 		return nil, err

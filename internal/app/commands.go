@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -99,9 +100,9 @@ func token(ctx context.Context, build telemetry.Build, stdout, stderr io.Writer)
 	if !ok {
 		return exitUsage
 	}
-	c.Sethealth.UserID = sethealth.None
+	c.Sethealth.UserID = "none"
 	client, err := sethealth.New(c.Sethealth, sethealth.NewCredentials(c.Sethealth.Key, c.Sethealth.Secret), sethealth.Deps{
-		Registerer: telemetry.NewRegistry(build), UserAgent: "tokenvend/" + build.Version,
+		Logger: slog.New(slog.DiscardHandler), Registerer: telemetry.NewRegistry(build), UserAgent: userAgent(build),
 	})
 	if err != nil {
 		return fail(stderr, err)

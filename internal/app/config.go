@@ -148,18 +148,9 @@ func (f field) readSource(source *secret.Source, problems *setting.Problems) {
 	case path != "":
 		var err error
 		if *source, err = secret.FromFile(f.name+fileSuffix, path); err != nil {
-			problems.Add(f.name+fileSuffix, "must name a file that can be used: %s", withoutPath(err))
+			problems.Add(f.name+fileSuffix, "must name a file that can be used: %s", errors.Unwrap(err))
 		}
 	}
-}
-
-// withoutPath leaves out the path of a file error, which the operator knows.
-func withoutPath(err error) string {
-	if file, ok := errors.AsType[*os.PathError](err); ok {
-		return file.Err.Error()
-	}
-	_, reason, _ := strings.Cut(err.Error(), ": ")
-	return reason
 }
 
 // mustBe says what a value of the field's type must look like.

@@ -44,8 +44,8 @@ func New(c Config, deps Deps) (*Chain, error) {
 	if deps.UserAgent == "" {
 		chain.deps.UserAgent = "tokenvend"
 	}
-	if deps.Tracer == nil {
-		chain.deps.Tracer = noop.Tracer{}
+	if _, off := deps.Tracer.(noop.Tracer); off {
+		chain.deps.Tracer = nil
 	}
 	if c.deniedUsers.IsSet() {
 		var err error
@@ -84,7 +84,8 @@ func (c *Chain) newCheck(name string) (Authenticator, error) {
 	depends := func(detail string, check interface {
 		Check(ctx context.Context) error
 		State() string
-	}) {
+	},
+	) {
 		c.dependencies = append(c.dependencies, Dependency{name, detail, check.Check, check.State})
 	}
 	switch name {
@@ -117,15 +118,14 @@ func (c *Chain) newCheck(name string) (Authenticator, error) {
 
 // Authenticate asks the checks. Without any credential the error is [ErrNoCredential] and no check is named.
 func (c *Chain) Authenticate(r *http.Request) (Result, error) {
+	if c.deps.Tracer == nil {
+		result, _, err := c.decide(r)
+		return result, err
+	}
 	ctx, span := c.deps.Tracer.Start(r.Context(), "session check", trace.WithSpanKind(trace.SpanKindInternal))
 	defer span.End()
-	if span.IsRecording() {
-		r = r.WithContext(ctx)
-	}
-	result, outcome, err := c.decide(r)
-	if span.IsRecording() {
-		span.SetAttributes(attribute.String("tokenvend.check", result.Check), attribute.String("tokenvend.outcome", outcome))
-	}
+	result, outcome, err := c.decide(r.WithContext(ctx))
+	span.SetAttributes(attribute.String("tokenvend.check", result.Check), attribute.String("tokenvend.outcome", outcome))
 	return result, err
 }
 

@@ -20,10 +20,10 @@ type issuer struct {
 	server *keyServer // keys again, if they are fetched; else nil
 }
 
-// verify checks the signature, and reports until when its keys may be used. A token is rejected only by keys
-// that were asked for after it had come, or, if its key is known, were so a moment ago: a rotation is not a
-// reason to sign anybody out, and neither is an outage.
-func (i *issuer) verify(ctx context.Context, t *token) (time.Time, error) {
+// verify checks the signature of the token with that digest, and reports until when its keys may be used. A
+// token is rejected only by keys that were asked for after it had first come, or, if its key is known, were
+// so a moment ago: a rotation is not a reason to sign anybody out, and neither is an outage.
+func (i *issuer) verify(ctx context.Context, t *token, h digest) (time.Time, error) {
 	valid, known, until := i.try(t)
 	switch {
 	case valid:
@@ -33,7 +33,7 @@ func (i *issuer) verify(ctx context.Context, t *token) (time.Time, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, keysWait)
 	defer cancel()
-	for before, answered := i.server.progress(); answered <= before; _, answered = i.server.progress() {
+	for !i.server.isNewerThan(h) {
 		if err := i.server.refresh(ctx); err != nil {
 			return until, err
 		}
@@ -78,7 +78,7 @@ func (i *issuer) Check(ctx context.Context) error {
 		}
 	}
 	if err := i.server.fetch(ctx, 0); err != nil {
-		return fmt.Errorf("%s: %w", variable, err)
+		return fmt.Errorf("%s at %s: %w", variable, i.server.detail(), err)
 	}
 	return nil
 }
@@ -86,7 +86,7 @@ func (i *issuer) Check(ctx context.Context) error {
 // State is what is known of the keys, in one line.
 func (i *issuer) State() string {
 	if i.server == nil {
-		return "keys from the environment"
+		return "ok, keys from the environment"
 	}
 	set := i.server.set.Load()
 	if set == nil {

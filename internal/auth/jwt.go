@@ -88,10 +88,13 @@ func (c *JWTConfig) validateKeys(p *setting.Problems, insecureHosts setting.List
 			p.Add("JWT_ISSUER", "%s", err)
 		}
 	}
+	keys := *c
 	if _, err := c.allowed(); err != nil {
 		p.Add("JWT_ALGORITHMS", "%s", err)
-	} else if source := c.static(); source.IsSet() {
-		if _, err := c.parseStatic(source.Get().Reveal()); err != nil {
+		keys.Algorithms = nil
+	}
+	if source := keys.static(); source.IsSet() {
+		if _, err := keys.parseStatic(source.Get().Reveal()); err != nil {
 			p.Add(source.Name(), "must be %s", err)
 		}
 	}
@@ -120,7 +123,7 @@ func (c *JWTConfig) allowed() (list []jose.SignatureAlgorithm, err error) {
 	for _, name := range names {
 		algorithm := jose.SignatureAlgorithm(name)
 		if !slices.Contains(possible, plainEdDSA(algorithm)) {
-			return nil, fmt.Errorf("must be a comma-separated list of %v, as the key is", possible)
+			return nil, fmt.Errorf("must be a comma-separated list of those that go with the key: %v", possible)
 		}
 		if list = append(list, algorithm); plainEdDSA(algorithm) == jose.EdDSA {
 			list = append(list, jose.EdDSA, ed25519Name)
@@ -202,7 +205,7 @@ func (j *jwtCheck) Authenticate(r *http.Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	until, err := j.issuerOf(id.Issuer).verify(r.Context(), t)
+	until, err := j.issuerOf(id.Issuer).verify(r.Context(), t, j.remembered.hash(compact))
 	if err != nil {
 		return Result{}, err
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
 
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
@@ -19,18 +19,19 @@ import (
 // parseJWKS reads a key set (RFC 7517), as strictly as keys must be and as leniently as issuers write them.
 // Keys that cannot be used are skipped and named; it fails only if none is left.
 func parseJWKS(document []byte, allowed []jose.SignatureAlgorithm) (*keySet, error) {
-	object, err := strictjson.Object(bytes.TrimPrefix(document, []byte("\ufeff")))
-	if err != nil {
-		return nil, errors.New("the key set is not a valid JSON object")
+	var list struct {
+		Keys []json.RawMessage `json:"keys"`
 	}
-	list, ok := object["keys"].([]any)
-	if !ok {
-		return nil, errors.New("the key set has no array \"keys\"")
+	if json.Unmarshal(bytes.TrimPrefix(document, []byte("\ufeff")), &list) != nil {
+		return nil, errors.New("the key set is not valid JSON with an array \"keys\"")
 	}
 	set := newKeySet()
-	for n, one := range list {
-		members, _ := one.(map[string]any)
-		k, err := parseJWK(members)
+	for n, one := range list.Keys {
+		members, err := strictjson.Object(one)
+		var k key
+		if err == nil {
+			k, err = parseJWK(members)
+		}
 		if err == nil {
 			err = k.usable(allowed)
 		}
@@ -39,7 +40,7 @@ func parseJWKS(document []byte, allowed []jose.SignatureAlgorithm) (*keySet, err
 			continue
 		}
 		id, _ := members["kid"].(string)
-		set.skipped = append(set.skipped, fmt.Sprintf("key %d of %d (kid %q): %s", n+1, len(list), id[:min(len(id), 64)], err))
+		set.skipped = append(set.skipped, fmt.Sprintf("key %d of %d (kid %q): %s", n+1, len(list.Keys), id[:min(len(id), 64)], err))
 	}
 	if len(set.keys) == 0 {
 		why := append([]string{"the key set holds no usable key"}, set.skipped[:min(len(set.skipped), 8)]...)
@@ -119,7 +120,7 @@ func (c *JWTConfig) parseStatic(content string) (*keySet, error) {
 	material := []byte(content)
 	if encoded, ok := strings.CutPrefix(content, "base64:"); ok {
 		if material, err = lenientBase64(encoded); err != nil {
-			return nil, errors.New("valid base64 after the prefix base64:")
+			return nil, errors.New("valid base64 after its prefix")
 		}
 	}
 	set := newKeySet()

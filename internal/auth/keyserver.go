@@ -1,27 +1,21 @@
 package auth
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"math/rand/v2"
-	"net/http"
-	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sethealth/tokenvend/internal/outgoing"
 	"github.com/sethealth/tokenvend/internal/setting"
-	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
 const (
@@ -33,8 +27,7 @@ const (
 	keysMaxAge     = 24 * time.Hour   // how long keys outlive their issuer
 	keysWait       = 2 * time.Second  // what a caller waits for a fetch
 	keysMaxWaiting = 64               // callers; more are not kept waiting
-
-	listTenants = "list the issuers of the tenants, comma separated, in place of an address for many tenants"
+	keysMaxSeen    = 10_000           // tokens of unknown keys
 )
 
 // keyServer is the key set of an issuer (RFC 7517), found by its address or by OpenID Connect discovery. It
@@ -54,6 +47,7 @@ type keyServer struct {
 	set       atomic.Pointer[keySet]
 	confirmed atomic.Int64 // when set was last found to be the issuer's, in Unix nanoseconds
 	waiting   chan struct{}
+	seen      *otter.Cache[digest, uint64] // tokens of unknown keys: how many fetches had begun when each first came
 
 	mu       sync.Mutex
 	flight   *flight // the fetch under way
@@ -77,6 +71,7 @@ func newKeyServer(iss, address string, allowed []jose.SignatureAlgorithm, insecu
 			MaxAnswer: keysMaxBytes, MaxConns: 2, DialTimeout: dialTimeout, Transport: deps.Transport,
 		}),
 		waiting: make(chan struct{}, keysMaxWaiting),
+		seen:    otter.Must(&otter.Options[digest, uint64]{MaximumSize: keysMaxSeen}),
 	}
 	s.availability = outgoing.NewAvailability("key set of "+s.detail(), deps.Logger)
 	return s
@@ -122,17 +117,18 @@ func (s *keyServer) age() float64 {
 // current is the set in use, or nil, and until when it may be. It is on the path of every request.
 func (s *keyServer) current(now time.Time) (*keySet, time.Time) {
 	until := time.Unix(0, s.confirmed.Load()).Add(keysMaxAge)
-	if !now.Before(until) {
+	if now.After(until) {
 		return nil, until
 	}
 	return s.set.Load(), until
 }
 
-// progress is how many fetches have begun, and which was the last that succeeded.
-func (s *keyServer) progress() (started, answered uint64) {
+// isNewerThan reports whether a fetch has succeeded that began after the token first came.
+func (s *keyServer) isNewerThan(token digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.started, s.answered
+	before, _ := s.seen.SetIfAbsent(token, s.started)
+	return s.answered > before
 }
 
 // refresh waits for the fetch under way, or for one that it starts if the last that a token asked for is
@@ -233,74 +229,4 @@ func (s *keyServer) fetch(ctx context.Context, number uint64) error {
 	}
 	s.confirmed.Store(time.Now().UnixNano())
 	return nil
-}
-
-// get asks the issuer.
-func (s *keyServer) get(ctx context.Context) (*keySet, error) {
-	address := s.address
-	if address == "" {
-		var err error
-		if address, err = s.discover(ctx); err != nil {
-			return nil, fmt.Errorf("discovery: %w", err)
-		}
-	}
-	body, err := s.load(ctx, address)
-	if err != nil {
-		return nil, err
-	}
-	return parseJWKS(body, s.allowed)
-}
-
-// discover finds the key set's address (OpenID Connect Discovery 1.0, section 4).
-func (s *keyServer) discover(ctx context.Context) (string, error) {
-	body, err := s.load(ctx, strings.TrimSuffix(s.issuer, "/")+"/.well-known/openid-configuration")
-	if err != nil {
-		return "", err
-	}
-	document, err := strictjson.Object(bytes.TrimPrefix(body, []byte("\ufeff")))
-	if err != nil {
-		return "", errors.New("the document is not a valid JSON object")
-	}
-	named, _ := document["issuer"].(string)
-	switch address, _ := document["jwks_uri"].(string); {
-	case named != s.issuer && manyTenants(s.issuer, named):
-		return "", errors.New("JWT_ISSUER is for many tenants: " + listTenants)
-	case strings.TrimSuffix(named, "/") == strings.TrimSuffix(s.issuer, "/") && named != s.issuer:
-		return "", errors.New("the document's issuer differs from JWT_ISSUER by the slash at its end")
-	case named != s.issuer:
-		return "", errors.New("the document's issuer is not JWT_ISSUER")
-	case setting.CheckURL(address, s.insecureHosts) != nil:
-		return "", errors.New("the document's jwks_uri is not an https:// URL (http:// only for a host of INSECURE_HTTP_HOSTS)")
-	default:
-		return address, nil
-	}
-}
-
-// manyTenants reports whether an issuer's address is not that of one tenant, as Microsoft's /common is not.
-// Its document says so by a placeholder, or names another issuer.
-func manyTenants(iss, named string) bool {
-	address, err := url.Parse(iss)
-	if err != nil {
-		return false
-	}
-	first, _, _ := strings.Cut(strings.TrimPrefix(address.Path, "/"), "/")
-	return strings.Contains(named, "{") || slices.Contains([]string{"common", "organizations", "consumers"}, first)
-}
-
-func (s *keyServer) load(ctx context.Context, address string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, errors.New("its address is not a URL")
-	}
-	req.Header = http.Header{"Accept": {"application/json"}, "User-Agent": {s.userAgent}}
-	switch answer, err := s.client.Ask(req); {
-	case err != nil:
-		return nil, err
-	case answer.Status/100 == 3:
-		return nil, fmt.Errorf("it redirects (status %d), which is not followed; configure the address that answers itself", answer.Status)
-	case answer.Status != http.StatusOK:
-		return nil, fmt.Errorf("it answers with status %d", answer.Status)
-	default:
-		return answer.Body, nil
-	}
 }

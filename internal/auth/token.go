@@ -33,7 +33,7 @@ func (j *jwtCheck) parse(compact string) (*token, error) {
 		return nil, unauthenticated("not a signed JWT in compact form")
 	}
 	header, err := decodePart(parts[0])
-	if err != nil || len(parts[0]) > maxHeader {
+	if err != nil || len(parts[0]) > base64.RawURLEncoding.EncodedLen(maxHeader) {
 		return nil, unauthenticated("the JWT's header is malformed or longer than 4 KiB")
 	}
 	if err := j.checkHeader(header); err != nil {
@@ -125,10 +125,16 @@ func (j *jwtCheck) checkAudience(aud any) error {
 	if !isList {
 		all = []any{aud}
 	}
+	named := false
 	for _, one := range all {
-		if name, ok := one.(string); ok && slices.Contains(j.Audience, name) {
-			return nil
+		name, isString := one.(string)
+		if named = named || slices.Contains(j.Audience, name); !isString {
+			named = false
+			break
 		}
+	}
+	if named {
+		return nil
 	}
 	if aud == nil {
 		return unauthenticated("audience (aud) is missing; JWT_AUDIENCE=any is for providers that set none")

@@ -119,19 +119,14 @@ func (s Source) Reload(ctx context.Context) (changed bool, err error) {
 }
 
 func (s *source) read() (changed bool, err error) {
-	f, err := os.Open(s.path)
+	content, err := readFile(s.path)
+	if path, ok := errors.AsType[*os.PathError](err); ok {
+		err = path.Err // the operator knows the path by the variable
+	}
 	if err != nil {
 		return false, err
 	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return false, err
-	}
-	if len(content) > maxFile {
-		return false, errors.New("the file is larger than 1 MiB")
-	}
-	text, err := s.parse(string(content))
+	text, err := s.parse(content)
 	if err != nil {
 		return false, err
 	}
@@ -146,6 +141,19 @@ func (s *source) read() (changed bool, err error) {
 	}
 	s.current.Store(&next)
 	return true, nil
+}
+
+func readFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if len(content) > maxFile {
+		err = errors.New("the file is larger than 1 MiB")
+	}
+	return string(content), err
 }
 
 // credential trims one newline at the end of a file, and refuses what cannot be meant. How PEM ends does

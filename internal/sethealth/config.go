@@ -48,6 +48,7 @@ func (c *Config) Validate() error {
 	if u, err := url.Parse(c.URL); err != nil || setting.CheckURL(c.URL, nil) != nil || u.RawQuery != "" || u.ForceQuery {
 		p.Add("SETHEALTH_URL", "must be an https:// URL without user, query or fragment (http:// only for a loopback host)")
 	}
+	c.URL = strings.TrimRight(c.URL, "/")
 	p.Between("SETHEALTH_TIMEOUT", c.Timeout, 10*time.Millisecond, 5*time.Minute)
 	p.Between("SETHEALTH_ATTEMPT_TIMEOUT", c.AttemptTimeout, 10*time.Millisecond, 5*time.Minute)
 	if c.MaxRetries < 0 || c.MaxRetries > 5 {

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -100,22 +99,6 @@ func TestTheModuleUnderTheDocumentedPolicy(t *testing.T) {
 		p.until("the violation", "violations.length")
 		assert.Contains(t, eval[[]string](p, "violations")[0], "connect-src")
 	})
-}
-
-func TestTheDemoWithThePublishedLoader(t *testing.T) {
-	t.Parallel()
-	b := needsBrowser(t)
-	serveSDK(t)
-	d := startDemo(t)
-	p := tab{t, newContext(t, b)}
-	p.do(chromedp.Navigate(d.page))
-	p.until("the page is ready", "document.getElementById('calls').textContent === '0'")
-	p.signInAs("alice")
-	p.until("the SDK's token", "window.calls?.length")
-	p.untilLog("setAccessToken has the token")
-	assert.Equal(t, "loaded", p.text("sdk-status"))
-	assert.Equal(t, p.text("masked")[:4], eval[[]string](p, "calls")[0][:4])
-	p.shoot("with-sdk", 1280, "light")
 }
 
 func TestThePublishedLoaderGetsEachToken(t *testing.T) {

@@ -229,3 +229,20 @@ func TestAPageOfTheBackForwardCacheAsksFirst(t *testing.T) {
 		})
 	}
 }
+
+func TestAFrameInsideAnotherSiteHasASessionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	w, _ := newFakeWorld(t)
+	url := w.addAt("/framed", "", `
+		document.cookie = 'session=alice; Domain=example.test; Path=/; SameSite=None; Secure; Partitioned';
+		await keep(`+literal(w.tokens)+`, {onToken: (token) => parent.postMessage(token, '*'), onSignedOut: ({code}) => parent.postMessage(code, '*')});`)
+	outer := w.open("https://" + evilHost + ":" + w.browser.sites + "/")
+	assert.Equal(t, "alice-1", eval[string](outer, `new Promise((end) => {
+		addEventListener('message', ({data}) => end(data));
+		document.body.append(Object.assign(document.createElement('iframe'), {src: `+literal(url)+`}));
+	})`))
+	p := w.app()
+	p.keep(w, `{}`)
+	p.until("no session", "told.out.length")
+	assert.Equal(t, "unauthenticated", p.told().Out[0].Code, "a partitioned cookie stays in frames of that site")
+}

@@ -200,7 +200,7 @@ func TestRedisOverTLSWithAUserWhoMayDoLittle(t *testing.T) {
 	require.NoError(t, free.Close())
 	server := redistest.Start(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key,
 		"--tls-ca-cert-file", cert, "--tls-auth-clients", "no")
-	// What docs/scaling.md says is enough.
+	// What docs/operations.md says is enough.
 	server.Do("ACL", "SETUSER", "tokenvend", "on", ">"+password, "~tokenvend:*",
 		"+eval", "+evalsha", "+get", "+set", "+del", "+pttl", "+pexpire", "+time")
 	url := "rediss://tokenvend:" + password + "@localhost:" + port + "/0"

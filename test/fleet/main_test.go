@@ -1,4 +1,4 @@
-// Package fleet_test holds several built binaries on one real Redis to what docs/scaling.md says of them:
+// Package fleet_test holds several built binaries on one real Redis to what docs/operations.md says of them:
 // one upstream call for each user, one limit, nothing readable in the database, and no failed request
 // whatever happens to Redis or to a replica.
 package fleet_test
@@ -21,7 +21,7 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-var update = flag.Bool("update", false, "write the simulation's table into docs/scaling.md")
+var update = flag.Bool("update", false, "write the simulation's table into docs/operations.md")
 
 // TestMain runs some tests at once, however few the cores: much of their time is spent waiting.
 func TestMain(m *testing.M) {

@@ -141,7 +141,7 @@ func TestTheTableOfUpstreamCallsIsTheSimulations(t *testing.T) {
 		table.WriteString("\n")
 	}
 
-	const page = "../../docs/scaling.md"
+	const page = "../../docs/operations.md"
 	text, err := os.ReadFile(page)
 	require.NoError(t, err)
 	before, rest, ok := strings.Cut(string(text), tableBegins)

@@ -14,8 +14,6 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-var update = flag.Bool("update", false, "write the table of faults into docs/reliability.md")
-
 // TestMain runs many tests at once, however few the cores: nearly all of their time is spent waiting for
 // tokens to age and for time-outs.
 func TestMain(m *testing.M) {

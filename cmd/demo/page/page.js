@@ -1,215 +1,290 @@
 // The demo page: what a team's own page does, with every step shown.
 import { loadSdk } from './sdk.js';
+import { steps } from './server.js';
+import { $, log, pill, seconds, write } from './show.js';
 
-const $ = (id) => document.getElementById(id);
-const MAX_LOG = 100;
+const opened = Date.now();
 
-let config;
+let config; // { module, url }: where tokenvend is
 let source; // while somebody is signed in
-let sdk; // a promise of the SDK, or of nothing
-let fullLife; // seconds, the longest seen
-let asked; // what the next fetch is for, if it is not the timer
+let sdk; // a promise of the real one, if it was asked for
+let lifetime = 60; // seconds, of a new token
+let reason; // of the next request, if it is not the timer
+let shown; // the token's id
+
+// The card of tokenvend shows this function as it stands.
+async function start(user) {
+  const { keepSignedIn } =
+    await import(config.module);
+  source = keepSignedIn({
+    url: config.url,
+    user,
+    onToken: async (token, info) => {
+      await showToken(token, info);
+      await setAccessToken(token);
+    },
+    onSignedOut: showSignedOut,
+    onError: showError,
+  });
+}
 
 // ---- showing
 
-// Newest first. What is heard of late stands where it happened: `at` is in the time of performance.now().
-function log(kind, text, { at = performance.now(), bad = kind === 'trouble' || kind === 'signed out' } = {}) {
-  const item = document.createElement('li');
-  const now = new Date(performance.timeOrigin + at);
-  Object.assign(item.dataset, { kind, at, ...(bad && { bad }) });
-  const time = Object.assign(document.createElement('time'), {
-    dateTime: now.toISOString(),
-    textContent: now.toLocaleTimeString([], { hour12: false }),
-  });
-  const label = Object.assign(document.createElement('b'), { textContent: kind });
-  const what = Object.assign(document.createElement('span'), { textContent: text });
-  item.append(time, ' ', label, ' ', what);
-  $('log').insertBefore(item, [...$('log').children].find((other) => other.dataset.at <= at) ?? null);
-  $('log').children[MAX_LOG]?.remove();
-  $('empty').hidden = true;
-}
-
-// A token is never shown whole.
-const mask = (token) => `${token.slice(0, 4)}… (${token.length} characters)`;
-const seconds = (ms) => `${Math.max(0, Math.round(ms / 1000))} s`;
-
-function pill(element, status, text = status) {
-  element.dataset.status = status;
-  if (element.textContent !== text) element.textContent = text;
-}
-
 function showLife() {
-  const state = source?.state ?? { status: 'none' };
-  pill($('status'), state.status);
-  const left = Math.max(0, (state.expiresAt ?? 0) - Date.now());
-  const share = fullLife ? Math.min(1, left / 1000 / fullLife) : 0;
-  const next = state.nextFetchAt && state.nextFetchAt - Date.now();
+  const state = source?.state;
+  pill('status', { 'signed-in': 'valid', starting: 'requesting', retrying: 'retrying', failed: 'error' }[state?.status] ?? 'none');
+  const left = Math.max(0, (state?.expiresAt ?? 0) - Date.now());
+  const next = state?.nextFetchAt && state.nextFetchAt - Date.now();
+  const share = Math.min(1, left / 1000 / lifetime);
   $('bar').style.transform = `scaleX(${share})`;
   $('bar').classList.toggle('low', share < 0.2);
-  $('mark').hidden = !(next > 0 && left > next && share > 0);
-  $('mark').style.left = `${((left - next) / 1000 / fullLife) * 100}%`;
+  $('mark').hidden = !(next > 0 && left > next);
+  $('mark').style.left = `${((left - next) / 10 / lifetime)}%`;
   $('life').ariaValueNow = String(Math.round(share * 100));
   $('life').ariaValueText = left ? `${seconds(left)} left` : 'no token';
-  $('left').textContent = left ? `${seconds(left)} left.` : source ? 'No living token.' : 'No token yet.';
-  $('next').textContent = next > 0 ? `${state.status === 'retrying' ? 'Next try' : 'A new one'} in ${seconds(next)}.` : '';
+  const coming = next > 0 ? ` ${state.status === 'retrying' ? 'Next attempt' : 'Next request'} in ${seconds(next)}.` : '';
+  write('left', (left ? `${seconds(left)} left.` : 'No valid token.') + coming);
   if (!left) $('masked').textContent = '—';
 }
 
 function showUser(user) {
+  const hadFocus = $('signed-in').contains(document.activeElement);
   $('sign-in').hidden = Boolean(user);
   $('signed-in').hidden = !user;
-  $('who').textContent = user ?? '';
-  if (!user) $('sdk-call').textContent = '—';
-  for (const id of ['refresh', 'longer']) $(id).disabled = !user;
+  write('who', user ?? '');
+  pill('session', user ? 'signed in' : 'signed out');
+  for (const id of ['use', 'refresh', 'longer']) $(id).disabled = !user;
   document.title = user ? `${user} · tokenvend demo` : 'tokenvend demo';
+  if (hadFocus && !user) $('user').focus();
+  showLife();
+}
+
+// A token is never shown, only its id: as in tokenvend's answer and log, the start of its SHA-256.
+async function showToken(token, { expiresIn, fromTab }) {
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(token)));
+  const [before, why] = [shown, reason];
+  reason = undefined;
+  shown = [...digest.slice(0, 8)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  lifetime = Math.max(lifetime, expiresIn ?? 0);
+  write('masked', `token_id ${shown}`);
+  const what = shown === before ? 'The same token' : `New token${why?.replaces ? ' in place of the rejected one' : ''}`;
+  write('news', `${what}, valid for ${Math.round(expiresIn)} s${fromTab ? ', shared by another tab' : ''}.`);
+  log(fromTab ? 'shared' : 'token', `${shown}: valid for ${Math.round(expiresIn)} s, ${fromTab ? 'requested by another tab'
+    : why?.replaces ? `replaces ${why.replaces}` : why?.text ?? 'requested before the old one expires'}.`);
+  showLife();
+}
+
+async function setAccessToken(token) {
+  if (!sdk) return;
+  const { sethealth, problem } = await sdk;
+  pill('sdk-status', problem ? 'error' : 'loaded');
+  write('sdk', problem ?? 'setAccessToken gets each token.');
+  await sethealth?.auth.setAccessToken(token);
+  log('sdk', problem ? 'not loaded: setAccessToken was not called.' : `setAccessToken has the token ${shown}.`, { bad: Boolean(problem) });
+}
+
+function showError(error) {
+  const parts = [error.code, error.status && `status ${error.status}`, error.retryAfter !== undefined && `Retry-After ${error.retryAfter} s`, error.requestId && `request ${error.requestId}`];
+  const then = { retrying: 'The page tries again.', failed: 'The page does not try again.' }[source?.state.status] ?? '';
+  log('error', `${parts.filter(Boolean).join(', ')}. ${then}`, { bad: true });
+  write('news', `No new token: ${error.code}. ${then}`);
+}
+
+function showSignedOut(error) {
+  const why = {
+    signed_out_elsewhere: 'Signed out in another tab.',
+    user_changed: 'Another user has signed in, in another tab. Reload the page to continue as that user.',
+    unauthenticated: 'Signed out: tokenvend answered 401, for the session has ended.',
+  };
+  log('session', why[error.code] ?? `Signed out: ${error.code}.`, { bad: true });
+  write('news', why[error.code] ?? '');
+  forget();
+}
+
+function forget() {
+  source = shown = undefined;
+  showUser(undefined);
 }
 
 // ---- talking to the backend
 
-async function call(path, body) {
-  const response = await fetch(path, body && {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
-    body: JSON.stringify(body),
+const send = globalThis.fetch;
+
+async function call(path, init = { method: 'POST' }) {
+  const response = await send(path, init).catch(() => {
+    throw new Error('The backend does not answer.');
   });
-  if (!response.ok && response.status !== 401) throw new Error(`${path} answered ${response.status}`);
+  if (response.status >= 500) throw new Error(`${path}: status ${response.status}`);
   return response;
 }
 
-async function showStats() {
-  const { upstreamCalls, mode } = await (await call('stats')).json();
-  const text = String(upstreamCalls);
-  if ($('calls').textContent !== text) $('calls').textContent = text;
-  pill($('sethealth'), { ok: 'well', slow: 'slow', down: 'down' }[mode]);
-  for (const button of document.querySelectorAll('[aria-pressed]')) button.ariaPressed = String(button.dataset.fault === mode);
-}
-
-const guarded = (action) => async (event) => {
-  event?.preventDefault();
+// Shows each request to tokenvend as the module makes it.
+const sent = new Map(); // by X-Request-Id
+let waiting = 0; // requests without an answer
+globalThis.fetch = async (url, init) => {
+  if (url !== config?.url) return send(url, init);
+  const began = performance.now();
+  waiting++;
+  const request = `POST /token ${init.body ?? ''}`.trim();
+  const done = (text, bad) => log('request', `${request}: ${text} after ${Math.round(performance.now() - began)} ms`, { bad });
   try {
-    await action(event);
+    const response = await send(url, init);
+    sent.set(response.headers.get('X-Request-Id'), request);
+    done(response.status, !response.ok);
+    return response;
   } catch (error) {
-    log('trouble', error.code === 'life_too_short' ? 'life_too_short: no longer life can be had now.' : error.message);
+    done('no answer', true);
+    throw error;
+  } finally {
+    waiting--;
+    setTimeout(poll, 100);
   }
 };
 
-// ---- the token
-
-function onToken(token, { expiresIn, fromTab }) {
-  const why = fromTab ? 'another tab fetched it and told us' : `fetched here, ${asked ?? 'because the timer was due'}`;
-  asked = undefined;
-  if (expiresIn) fullLife = Math.max(expiresIn, fullLife ?? 0);
-  $('masked').textContent = mask(token);
-  log(fromTab ? 'told' : 'token', `${mask(token)}, ${expiresIn === undefined ? 'of unknown life' : `${Math.round(expiresIn)} s of life`}; ${why}.`);
-  showLife();
-  showStats().catch(() => {});
-  return toSdk(token);
+let polling;
+async function poll() {
+  if (polling || document.hidden) return;
+  polling = true;
+  try {
+    const state = await (await call('state', {})).json();
+    showState(state);
+    for (const event of await (await call('events', {})).json()) showEvent(event);
+    $('banner').hidden = true;
+  } catch {
+    for (const id of ['session', 'tokenvend', 'sethealth']) pill(id, 'unknown');
+    write('banner', 'The backend of this demo does not answer. If the demo was stopped, start it again: make demo');
+    $('banner').hidden = false;
+  }
+  polling = false;
 }
 
-async function toSdk(token) {
-  const { sethealth, text, status } = await sdk;
-  $('sdk').textContent = text;
-  pill($('sdk-status'), status, sethealth ? 'loaded' : 'not here');
-  $('sdk-call').replaceChildren('sethealth.auth.', document.createElement('wbr'), `setAccessToken("${token.slice(0, 4)}…")`);
-  await sethealth?.auth.setAccessToken(token);
-  log('sdk', sethealth ? 'setAccessToken has the token.' : 'setAccessToken would be called now.');
+function showState({ tokens, tokenvend, slow, fault, calls }) {
+  config ??= { module: `${tokens}/client.js`, url: `${tokens}/token` };
+  write('module', config.module);
+  write('url', config.url);
+  pill('session', source ? 'signed in' : 'signed out');
+  pill('tokenvend', tokenvend);
+  pill('sethealth', fault || 'up');
+  write('calls', String(calls));
+  $('network').ariaPressed = String(slow);
+  for (const button of document.querySelectorAll('[data-fault]')) button.ariaPressed = String(button.dataset.fault === (fault || 'ok'));
 }
 
-function onError(error) {
-  const parts = [error.code, error.status && `status ${error.status}`, error.retryAfter !== undefined && `wait ${error.retryAfter} s`, error.requestId && `request ${error.requestId}`];
-  const then = { retrying: 'Trying again by itself.', failed: 'Not tried again.' }[source?.state.status] ?? '';
-  log('trouble', `${parts.filter(Boolean).join(', ')}. ${then}`);
-}
-
-function onSignedOut(error) {
-  const why = {
-    signed_out_elsewhere: 'You signed out in another tab.',
-    user_changed: 'Somebody else signed in in another tab.',
-  };
-  log('signed out', why[error.code] ?? 'The session has ended.');
-  source = fullLife = undefined;
-  showUser(undefined);
-  showLife();
-}
-
-async function keep(user) {
-  const { keepSignedIn } = await import(config.clientUrl);
-  if (!sdk) $('sdk').textContent = 'It waits for its first token.';
-  sdk ??= loadSdk(config);
-  showUser(user);
-  asked = 'because there was none yet';
-  source = keepSignedIn({ url: config.tokenUrl, user, onToken, onError, onSignedOut });
-  showLife();
-}
-
-// Each request as the browser itself timed it.
-function watchRequests() {
-  new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) {
-      if (entry.name !== config.tokenUrl) continue;
-      const status = entry.responseStatus ? `${entry.responseStatus} in ` : '';
-      log('fetch', `POST ${new URL(entry.name).pathname}: ${status}${Math.round(entry.duration)} ms, as the browser timed it.`,
-        { at: entry.responseEnd || entry.startTime, bad: entry.responseStatus >= 400 });
-    }
-  }).observe({ type: 'resource' });
+const seen = new Set();
+function showEvent(event) {
+  const at = Date.parse(event.time);
+  if (seen.has(event.request_id) || at < opened || (waiting && !sent.has(event.request_id))) return;
+  seen.add(event.request_id);
+  const all = { request: sent.get(event.request_id) ?? 'POST /token, not by this tab', ...steps(event) };
+  for (const [step, text] of Object.entries(all)) write(`step-${step}`, text);
+  log('tokenvend', `${all.answer}; cache: ${all.cache}; Sethealth: ${all.sethealth}.`, { at, bad: event.outcome !== 'ok' });
 }
 
 // ---- what can be pressed
 
-$('sign-in').addEventListener('submit', guarded(async () => {
+const on = (id, type, action) => (typeof id === 'string' ? $(id) : id).addEventListener(type, async (event) => {
+  event.preventDefault();
+  try {
+    await action(event);
+  } catch (error) {
+    const text = error.code ? `Not done: ${error.code}.` : error.message;
+    log('error', text, { bad: true });
+    write('news', text);
+  }
+  poll();
+});
+
+on('sign-in', 'submit', async () => {
   const user = $('user').value.trim();
-  await call('sign-in', { user });
-  log('you', `signed in as ${user}.`);
-  await keep(user);
+  const response = await call('sign-in', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ user }) });
+  write('user-error', response.ok ? '' : await response.text());
+  $('user').ariaInvalid = String(!response.ok);
+  if (!response.ok) return $('user').focus();
+  log('session', `Signed in as ${user}.`);
+  await begin(user);
   $('sign-out').focus();
-}));
+});
 
-$('sign-out').addEventListener('click', guarded(async () => {
-  source?.signOut();
-  source = fullLife = undefined;
-  showUser(undefined);
-  showLife();
-  await call('sign-out', {});
-  log('you', 'signed out.');
+on('sign-out', 'click', async () => {
+  source.signOut();
+  forget();
+  write('news', 'Signed out.');
+  await call('sign-out');
+  log('session', 'Signed out, in all tabs.');
   $('user').focus();
-}));
+});
 
-$('refresh').addEventListener('click', guarded(async () => {
-  asked = 'because you asked';
-  await source.refresh();
-}));
+on('end', 'click', async () => {
+  await call('sign-out');
+  log('session', 'The backend has ended the session. This page is not told; it asks for a token.');
+  await source.refresh().catch(() => {});
+});
 
-$('longer').addEventListener('click', guarded(async () => {
-  asked = 'because you asked for a longer life';
-  const minLife = Math.floor((fullLife ?? 60) * 0.9);
-  await source.token({ minLife });
-  asked = undefined;
-  log('you', `have a token that lives for at least ${minLife} s.`);
-}));
-
-for (const button of document.querySelectorAll('[data-fault]')) {
-  button.addEventListener('click', guarded(async () => {
-    const mode = button.dataset.fault;
-    await call('fault', { mode });
-    await showStats();
-    log('you', { slow: 'made Sethealth slow.', down: 'took Sethealth down.', ok: 'brought Sethealth back.' }[mode]);
-  }));
+// What an API of Sethealth would say to the token.
+async function use() {
+  const token = await source.token();
+  const { status } = await (await call('sethealth/verify', { method: 'POST', body: JSON.stringify({ token }) })).json();
+  const text = $('sethealth').textContent === 'down' ? 'Sethealth is down.'
+    : `Sethealth ${status === 'valid' ? 'accepts' : 'rejects'} the token ${shown}${status === 'valid' ? '' : `: ${status}`}.`;
+  log('sethealth', text, { bad: !text.includes('accepts') });
+  write('news', text);
 }
 
-for (const [target, type] of [[document, 'visibilitychange'], [window, 'online'], [window, 'pageshow']]) {
-  target.addEventListener(type, () => {
-    if (!document.hidden) showStats().catch(() => {});
-    if (source && !document.hidden && source.state.nextFetchAt < Date.now()) asked ??= 'because the page woke up';
+async function refresh() {
+  reason = { replaces: shown };
+  await source.refresh();
+}
+
+const setFault = (fault) => call('sethealth/faults', { method: 'PUT', body: JSON.stringify({ fault }) });
+
+on('use', 'click', use);
+on('refresh', 'click', refresh);
+
+on('longer', 'click', async () => {
+  reason = { text: 'requested for a long upload' };
+  await source.token({ minLife: 54 }).finally(() => { reason = undefined; });
+  log('token', `${shown} is valid for at least 54 s.`);
+});
+
+on('revoke', 'click', async () => {
+  await setFault('revoke');
+  log('sethealth', 'Sethealth has revoked every token issued until now.', { bad: true });
+  if (!source) return;
+  await use();
+  await refresh();
+  await use();
+});
+
+for (const button of document.querySelectorAll('[data-fault]')) {
+  on(button, 'click', async () => {
+    await setFault(button.dataset.fault);
+    log('sethealth', `Sethealth is now ${{ ok: 'up', slow: 'slow: it answers after 2 s', down: 'down' }[button.dataset.fault]}.`);
   });
 }
 
-await guarded(async () => {
-  config = await (await call('config.json')).json();
-  watchRequests();
-  setInterval(showLife, 250);
-  setInterval(() => document.hidden || showStats().catch(() => {}), 2000);
-  await showStats();
-  const session = await call('session');
-  if (session.ok) await keep((await session.json()).user);
-  else showUser(undefined);
-})();
+on('network', 'click', async () => {
+  const slow = $('network').ariaPressed !== 'true';
+  await call(`network?slow=${slow}`, { method: 'PUT' });
+  log('network', `The network to the backend is ${slow ? 'slow' : 'fast'} now.`);
+});
+
+async function begin(user) {
+  reason = { text: 'the first token of this page' };
+  await start(user);
+  showUser(user);
+}
+
+write('code', String(start));
+if (new URLSearchParams(location.search).has('sdk')) {
+  sdk = loadSdk();
+  pill('sdk-status', 'loading');
+  write('sdk', 'It is loaded, and gets the first token.');
+  Object.assign($('sdk-link'), { href: './', textContent: 'Unload the SDK' });
+  $('sdk-hint').hidden = true;
+}
+showUser(undefined);
+setInterval(showLife, 250);
+setInterval(poll, 1000);
+await poll();
+const session = await call('session', {}).catch(() => undefined);
+if (session?.ok) await begin((await session.json()).user);

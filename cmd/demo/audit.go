@@ -1,0 +1,56 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"sync"
+)
+
+// event is an audit record, and what the page is told of it: neither a name nor a token.
+type event struct {
+	Kind     string  `json:"event"`
+	Subject  string  `json:"subject,omitempty"`
+	ID       string  `json:"request_id"`
+	Time     string  `json:"time"`
+	Outcome  string  `json:"outcome"`
+	Status   int     `json:"status"`
+	Source   string  `json:"source,omitempty"`
+	Token    string  `json:"token_sha256,omitempty"`
+	Duration float64 `json:"duration"` // seconds
+}
+
+// auditLog passes tokenvend's log on and keeps the newest of its audit records.
+type auditLog struct {
+	to io.Writer
+
+	mu     sync.Mutex
+	events []event
+}
+
+// Write implements [io.Writer]. It is given whole lines.
+func (a *auditLog) Write(p []byte) (int, error) {
+	a.mu.Lock()
+	for line := range bytes.Lines(p) {
+		var e event
+		if json.Unmarshal(line, &e) == nil && e.Kind != "" {
+			a.events = append(a.events[max(0, len(a.events)-99):], e)
+		}
+	}
+	a.mu.Unlock()
+	return a.to.Write(p)
+}
+
+// of is what concerns a user or nobody in particular, oldest first.
+func (a *auditLog) of(user string) []event {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	events := []event{}
+	for _, e := range a.events {
+		if e.Subject == "" || e.Subject == user {
+			e.Subject = ""
+			events = append(events, e)
+		}
+	}
+	return events
+}

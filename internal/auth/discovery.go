@@ -1,0 +1,87 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/sethealth/tokenvend/internal/setting"
+	"github.com/sethealth/tokenvend/internal/strictjson"
+)
+
+const listTenants = "list the issuers of the tenants, comma separated, in place of an address for many tenants"
+
+// get asks the issuer.
+func (s *keyServer) get(ctx context.Context) (*keySet, error) {
+	address := s.address
+	if address == "" {
+		var err error
+		if address, err = s.discover(ctx); err != nil {
+			return nil, fmt.Errorf("discovery: %w", err)
+		}
+	}
+	body, err := s.load(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	return parseJWKS(body, s.allowed)
+}
+
+// discover finds the key set's address (OpenID Connect Discovery 1.0, section 4).
+func (s *keyServer) discover(ctx context.Context) (string, error) {
+	body, err := s.load(ctx, strings.TrimSuffix(s.issuer, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return "", err
+	}
+	document, err := strictjson.Object(bytes.TrimPrefix(body, []byte("\ufeff")))
+	if err != nil {
+		return "", errors.New("the document is not a valid JSON object")
+	}
+	named, _ := document["issuer"].(string)
+	switch address, _ := document["jwks_uri"].(string); {
+	case named != s.issuer && manyTenants(s.issuer, named):
+		return "", errors.New("JWT_ISSUER is for many tenants: " + listTenants)
+	case strings.TrimSuffix(named, "/") == strings.TrimSuffix(s.issuer, "/") && named != s.issuer:
+		return "", errors.New("the document's issuer differs from JWT_ISSUER by the slash at its end")
+	case named != s.issuer:
+		return "", errors.New("the document's issuer is not JWT_ISSUER")
+	case setting.CheckURL(address, s.insecureHosts) != nil:
+		return "", errors.New("the document's jwks_uri is not an https:// URL (http:// only for a host of INSECURE_HTTP_HOSTS)")
+	default:
+		return address, nil
+	}
+}
+
+// manyTenants reports whether an issuer's address is not that of one tenant, as Microsoft's /common is not.
+// Its document says so by a placeholder, or names another issuer.
+func manyTenants(iss, named string) bool {
+	address, err := url.Parse(iss)
+	if err != nil {
+		return false
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(address.Path, "/"), "/")
+	return strings.Contains(named, "{") || slices.Contains([]string{"common", "organizations", "consumers"}, first)
+}
+
+func (s *keyServer) load(ctx context.Context, address string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, errors.New("its address is not a URL")
+	}
+	req.Header = http.Header{"Accept": {"application/json"}, "User-Agent": {s.userAgent}}
+	switch answer, err := s.client.Ask(req); {
+	case err != nil:
+		return nil, err
+	case answer.Status/100 == 3:
+		return nil, fmt.Errorf("it redirects (status %d), which is not followed; configure the address that answers itself", answer.Status)
+	case answer.Status != http.StatusOK:
+		return nil, fmt.Errorf("it answers with status %d", answer.Status)
+	default:
+		return answer.Body, nil
+	}
+}

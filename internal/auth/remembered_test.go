@@ -1,0 +1,147 @@
+package auth_test
+
+import (
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/auth"
+)
+
+func TestARememberedTokenIsRefusedAtTheMomentItEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for name, leeway := range map[string]time.Duration{"without leeway": 0, "with leeway": 10 * time.Second} {
+			j := newJWT(t, func(o *options) { withSecret(o); o.Leeway = leeway })
+			exp := time.Now().Add(20 * time.Second)
+			r := withBearer(sign(jose.HS256, hmacKey, nil, good(claims{"exp": exp.Unix()})))
+			_, err := j.Authenticate(r)
+			require.NoError(t, err, name)
+
+			time.Sleep(time.Until(exp.Add(leeway)) - time.Nanosecond)
+			_, err = j.Authenticate(r)
+			require.NoError(t, err, "%s: still good a nanosecond before", name)
+			time.Sleep(time.Nanosecond)
+			_, err = j.Authenticate(r)
+			require.ErrorIs(t, err, auth.ErrUnauthenticated, "%s: on the dot", name)
+			_, err = newJWT(t, func(o *options) { withSecret(o); o.Leeway = leeway }).Authenticate(r)
+			require.ErrorIs(t, err, auth.ErrUnauthenticated, "%s: and so says a check that never saw it", name)
+		}
+		synctest.Wait()
+	})
+}
+
+func TestAVerdictIsRememberedForAMinuteAtMost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reg := prometheus.NewRegistry()
+		j := newJWT(t, func(o *options) { withSecret(o); o.Registerer = reg })
+		r := withBearer(sign(jose.HS256, hmacKey, nil, good()))
+		hits := func() float64 { return metric(t, reg, "tokenvend_session_remembered_total") }
+		ask := func() {
+			id, err := j.Authenticate(r)
+			require.NoError(t, err)
+			require.Equal(t, "alice", id.Name)
+		}
+		ask()
+		assert.Zero(t, hits())
+		ask()
+		assert.EqualValues(t, 1, hits(), "the second time is remembered")
+		time.Sleep(time.Minute - time.Nanosecond)
+		ask()
+		assert.EqualValues(t, 2, hits(), "and still just before the minute is over")
+		time.Sleep(time.Nanosecond)
+		ask()
+		assert.EqualValues(t, 2, hits(), "but verified anew after it")
+		synctest.Wait()
+	})
+}
+
+func TestARefusalIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		j := newJWT(t, func(o *options) { withSecret(o); o.Leeway = 0 })
+		r := withBearer(sign(jose.HS256, hmacKey, nil, good(claims{"nbf": time.Now().Add(5 * time.Second).Unix()})))
+		_, err := j.Authenticate(r)
+		require.ErrorIs(t, err, auth.ErrUnauthenticated)
+		time.Sleep(5 * time.Second)
+		_, err = j.Authenticate(r)
+		require.NoError(t, err)
+		synctest.Wait()
+	})
+}
+
+// metric is the value of a metric without labels other than constant ones.
+func metric(t testing.TB, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		m := family.GetMetric()[0]
+		return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+func TestTheWarmPathAllocatesNothingToSpeakOf(t *testing.T) {
+	j := newJWT(t, withPublic(&rsaKey().PublicKey))
+	for name, r := range map[string]*http.Request{
+		"ordinary token": withBearer(sign(jose.RS256, rsaKey(), nil, good())),
+		"fat token":      withBearer(sign(jose.RS256, rsaKey(), nil, good(claims{"fat": string(make([]byte, 1200))}))),
+	} {
+		_, err := j.Authenticate(r)
+		require.NoError(t, err, name)
+		allocated := testing.AllocsPerRun(1000, func() {
+			if _, err := j.Authenticate(r); err != nil {
+				t.Error(err)
+			}
+		})
+		assert.LessOrEqual(t, allocated, 2.0, name)
+	}
+}
+
+func BenchmarkJWT(b *testing.B) {
+	kinds := []struct {
+		name string
+		with func(*options)
+		sign func(int) string
+	}{
+		{"HS256", withSecret, func(i int) string { return sign(jose.HS256, hmacKey, nil, good(claims{"jti": i})) }},
+		{"RS256", withPublic(&rsaKey().PublicKey), func(i int) string { return sign(jose.RS256, rsaKey(), nil, good(claims{"jti": i})) }},
+		{"ES256", withPublic(&ecKey().PublicKey), func(i int) string { return sign(jose.ES256, ecKey(), nil, good(claims{"jti": i})) }},
+	}
+	for _, kind := range kinds {
+		b.Run(kind.name+"/cold", func(b *testing.B) {
+			// A required claim that is missing keeps every verdict from being remembered.
+			j := newJWT(b, func(o *options) {
+				kind.with(o)
+				_ = o.RequiredClaims.Decode("no=no")
+			})
+			r := withBearer(kind.sign(0))
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = j.Authenticate(r)
+			}
+		})
+		b.Run(kind.name+"/warm", func(b *testing.B) {
+			j := newJWT(b, kind.with)
+			r := withBearer(kind.sign(0))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := j.Authenticate(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
