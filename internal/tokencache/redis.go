@@ -109,36 +109,6 @@ func newRedisBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
 	})
 }
 
-func (r *Redis) register(reg prometheus.Registerer) {
-	r.took = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:                        "tokenvend_redis_command_duration_seconds",
-		Help:                        "Round trips to Redis, failed ones included.",
-		Buckets:                     []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1},
-		NativeHistogramBucketFactor: 1.1,
-	}, []string{"operation"})
-	r.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "tokenvend_redis_errors_total",
-		Help: "Round trips to Redis that failed. Those skipped while it is unavailable are not among them.",
-	}, []string{"operation"})
-	r.tampered = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "tokenvend_shared_tampered_total",
-		Help: "Entries in Redis that could not be opened, and were dropped.",
-	})
-	for _, operation := range []string{opGet, opLock, opRelease, opStore, opDrop, opLimit, opProbe} {
-		r.took.WithLabelValues(operation)
-		r.failed.WithLabelValues(operation)
-	}
-	reg.MustRegister(r.took, r.failed, r.tampered, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tokenvend_redis_up",
-		Help: "1 while Redis answers, 0 while each replica goes on with its own memory.",
-	}, func() float64 {
-		if r.answered.Load() && r.breaker.State() == gobreaker.StateClosed {
-			return 1
-		}
-		return 0
-	}))
-}
-
 // The operations, as metrics name them.
 const (
 	opGet     = "get"
@@ -191,6 +161,9 @@ func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipel
 	}
 	return commands, nil
 }
+
+// up reports whether Redis has answered and is available.
+func (r *Redis) up() bool { return r.answered.Load() && r.breaker.State() == gobreaker.StateClosed }
 
 // record notes the state. A failure counts once the breaker has opened, so that a single one is not logged.
 func (r *Redis) record(err error) {

@@ -51,7 +51,7 @@ func newReplicaAt(t testing.TB, url secret.Source, s *source, account string, na
 		require.NoError(t, c.Validate(time.Hour))
 		var err error
 		r.redis, err = tokencache.NewRedis(*c, tokencache.RedisDeps{
-			Derive: secret.New(account).Derive, Namespace: namespace, Logger: o.Logger, Registerer: o.Registerer,
+			Derive: secret.New("the secret of account " + account).Derive, Namespace: namespace, Logger: o.Logger, Registerer: o.Registerer,
 		})
 		require.NoError(t, err)
 		o.Redis = r.redis
@@ -235,6 +235,49 @@ func TestURLsOfAllKindsAreUnderstood(t *testing.T) {
 		c := tokencache.Config{Cache: "redis", Size: 1, RedisURL: secret.Static("REDIS_URL", secret.New(url))}
 		assert.ErrorContains(t, c.Validate(0), "REDIS_URL must be", url)
 	}
+}
+
+func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
+	t.Parallel()
+	nodes, url := redistest.StartCluster(t)
+	s := &source{ttl: time.Hour}
+	a := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(url)), s, "one")
+	b := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(url)), s, "one")
+	a.until(1)
+	b.until(1)
+	require.NoError(t, a.redis.Check(t.Context()))
+	const users = 12
+	for i := range users {
+		_, err := a.Issue(t.Context(), named(fmt.Sprint(i)), sethealth.Request{})
+		require.NoError(t, err)
+		wait, err := a.redis.Allow(t.Context(), fmt.Sprint(i), 1, time.Hour)
+		require.NoError(t, err)
+		require.Zero(t, wait)
+	}
+	require.Eventually(t, func() bool {
+		tokens := 0
+		for _, node := range nodes {
+			for key := range node.Dump() {
+				if strings.HasSuffix(key, ":token") {
+					tokens++
+				}
+			}
+		}
+		return tokens == users
+	}, soon, time.Millisecond)
+	for i := range users {
+		got, err := b.Issue(t.Context(), named(fmt.Sprint(i)), sethealth.Request{})
+		require.NoError(t, err)
+		assert.Equal(t, sethealth.Shared, got.Source)
+		wait, err := b.redis.Allow(t.Context(), fmt.Sprint(i), 1, time.Hour)
+		require.NoError(t, err)
+		assert.Positive(t, wait)
+	}
+
+	alone := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(nodes[1].URL())), s, "one")
+	assert.ErrorContains(t, alone.redis.Check(t.Context()), "one node of a cluster")
+	alone.until(0)
+	alone.issue(0)
 }
 
 func TestABudgetIsKeptThroughARequest(t *testing.T) {
