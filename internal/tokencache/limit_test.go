@@ -67,8 +67,14 @@ func TestASpoiledLimitRefusesNobody(t *testing.T) {
 		}
 	}
 	for _, command := range [][]any{
-		{"SET", key, "rubbish"}, {"SET", key, "nan"}, {"SET", key, "inf"}, {"SET", key, "-inf"}, {"SET", key, ""},
-		{"SET", key, "9999999999999999"}, {"SET", key, "1e308"}, {"RPUSH", key, "x"},
+		{"SET", key, "rubbish"},
+		{"SET", key, "nan"},
+		{"SET", key, "inf"},
+		{"SET", key, "-inf"},
+		{"SET", key, ""},
+		{"SET", key, "9999999999999999"},
+		{"SET", key, "1e308"},
+		{"RPUSH", key, "x"},
 	} {
 		server.Do("DEL", key)
 		server.Do(command...)
