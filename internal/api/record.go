@@ -31,7 +31,7 @@ type record struct {
 	span       telemetry.Span
 	user       sethealth.User
 	token      sethealth.Token
-	notGranted string // headers that a preflight asked for in vain
+	notGranted int // how many headers a preflight asked for in vain
 
 	status  int
 	body    []byte
@@ -152,7 +152,9 @@ func (s *server) log(x *record, r *http.Request) {
 	} else {
 		add("method", clip(r.Method))
 		add("route", x.route)
-		add("not_granted", clip(x.notGranted))
+		if x.notGranted > 0 {
+			attrs = append(attrs, slog.Int("not_granted", x.notGranted))
+		}
 	}
 	add("client_ip", auth.ClientIP(r, s.TrustedProxies))
 	add("outcome", x.outcome)
