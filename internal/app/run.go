@@ -144,9 +144,9 @@ func (a *app) publicServer() *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		// A client may hold as many answers as it likes: HTTP/2 is limited in streams, each of which costs a
-		// header, and in what is read ahead, of which one body needs 4 KiB.
+		// header while it runs and in a queue of four times as many, and in what is read ahead.
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: 16, MaxReceiveBufferPerStream: 16 << 10, MaxReceiveBufferPerConnection: 64 << 10,
+			MaxConcurrentStreams: 8, MaxReceiveBufferPerStream: 16 << 10, MaxReceiveBufferPerConnection: 64 << 10,
 			WriteByteTimeout: writeGrace, SendPingTimeout: 30 * time.Second, PingTimeout: 10 * time.Second,
 		},
 		// OPTIONS * is answered like any other path that is not ours.
