@@ -3,8 +3,6 @@ package auth_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,7 +131,7 @@ func TestKeysAreFetchedInTheBackgroundAndRotated(t *testing.T) {
 			_, err = j.Authenticate(older)
 			require.ErrorIs(t, err, auth.ErrUnauthenticated, "the retired key's remembered token is rejected on the dot")
 			assert.Contains(t, state(j), "1 keys, fetched 0s ago; ok")
-			_, err = j.Authenticate(withBearer(sign(jose.RS256, must(rsa.GenerateKey(rand.Reader, 2048)), kid("a"), good())))
+			_, err = j.Authenticate(withBearer(sign(jose.RS256, thirdRSA(), kid("a"), good())))
 			require.ErrorIs(t, err, auth.ErrUnavailable, "the retired key's name alone says nothing")
 		})
 	})
