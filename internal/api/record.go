@@ -101,6 +101,7 @@ func (s *server) serve(next http.Handler, x *record, r *http.Request) {
 func (x *record) send(r *http.Request) {
 	clear(r.Header)
 	connection := http.NewResponseController(x.ResponseWriter)
+	_ = connection.EnableFullDuplex()                             // or net/http waits for the rest of a body that nobody wants
 	_ = connection.SetWriteDeadline(time.Now().Add(writeTimeout)) // a test's recorder has none
 	if x.status != http.StatusNoContent && x.status != http.StatusNotModified {
 		x.Header().Set("Content-Length", strconv.Itoa(len(x.body)))
