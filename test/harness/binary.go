@@ -80,6 +80,14 @@ func Demo(t testing.TB) string {
 	return path
 }
 
+// Tokenvend is the path of the built binary.
+func Tokenvend(t testing.TB) string {
+	t.Helper()
+	path, err := tokenvend()
+	require.NoError(t, err, "building tokenvend")
+	return path
+}
+
 // Env is an environment. Empty values are passed on as such.
 type Env map[string]string
 
@@ -112,9 +120,7 @@ func (e Env) list() []string {
 // command prepares the binary with nothing of the test's own environment.
 func command(t testing.TB, env Env, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := tokenvend()
-	require.NoError(t, err, "building tokenvend")
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(Tokenvend(t), args...)
 	cmd.Env = env.list()
 	return cmd
 }
