@@ -148,7 +148,7 @@ func (s *server) log(x *record, r *http.Request) {
 	add("request_id", x.requestID)
 	add("trace_id", x.traceID(r))
 	if isToken {
-		attrs = append(attrs, s.audit(x)...)
+		s.audit(x, add)
 		add("origin", clip(r.Header.Get("Origin")))
 	} else {
 		add("method", clip(r.Method))
@@ -171,32 +171,27 @@ func (s *server) log(x *record, r *http.Request) {
 	s.Logger.LogAttrs(ctx, level, "request", attrs...)
 }
 
-func (s *server) audit(x *record) []slog.Attr {
-	event := "token.denied"
+// audit adds what the audit record says beyond any other record.
+func (s *server) audit(x *record, add func(key, value string)) {
+	if x.outcome != "ok" {
+		add("event", "token.denied")
+	} else {
+		add("event", "token.issued")
+	}
+	if s.LogSubject == "hashed" && x.user.Name != "" {
+		add("subject", s.Pseudonym(x.user))
+	} else {
+		add("subject", x.user.Name)
+	}
+	add("check", x.user.Check)
+	add("issuer", x.user.Issuer)
 	if x.outcome == "ok" {
-		event = "token.issued"
-	}
-	attrs := []slog.Attr{slog.String("event", event)}
-	if x.user.Name != "" {
-		name := x.user.Name
-		if s.LogSubject == "hashed" {
-			name = s.Pseudonym(x.user)
-		}
-		attrs = append(attrs, slog.String("subject", name))
-	}
-	if x.user.Check != "" {
-		attrs = append(attrs, slog.String("check", x.user.Check))
-	}
-	if x.user.Issuer != "" {
-		attrs = append(attrs, slog.String("issuer", x.user.Issuer))
-	}
-	if x.outcome == "ok" {
-		attrs = append(attrs, slog.String("source", string(x.token.Source)), slog.String("token_sha256", x.token.ID))
+		add("source", string(x.token.Source))
+		add("token_sha256", x.token.ID)
 		if !x.token.Expires.IsZero() {
-			attrs = append(attrs, slog.Time("expires_at", x.token.Expires.UTC().Truncate(time.Second)))
+			add("expires_at", x.token.Expires.UTC().Format(time.RFC3339))
 		}
 	}
-	return attrs
 }
 
 // traced makes a span of a request, a child of the caller's if it names one.
