@@ -16,8 +16,12 @@ import (
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-// writeTimeout is how long the network may take to accept an answer before it is given up.
-const writeTimeout = 5 * time.Second
+const (
+	// BodyTimeout is how long a request may take to arrive.
+	BodyTimeout = 10 * time.Second
+	// writeTimeout is how long the network may take to accept an answer before it is given up.
+	writeTimeout = 5 * time.Second
+)
 
 // record is one request and the answer to it. It travels as the http.ResponseWriter. The answer is held back
 // until the log record is queued: every issued token is logged.
@@ -101,8 +105,11 @@ func (s *server) serve(next http.Handler, x *record, r *http.Request) {
 func (x *record) send(r *http.Request) {
 	clear(r.Header)
 	connection := http.NewResponseController(x.ResponseWriter)
-	_ = connection.EnableFullDuplex()                             // or net/http waits for the rest of a body that nobody wants
-	_ = connection.SetWriteDeadline(time.Now().Add(writeTimeout)) // a test's recorder has none
+	timeout := writeTimeout
+	if r.ContentLength != 0 && r.ProtoMajor == 1 { // net/http waits for the rest of a body before it answers
+		timeout += BodyTimeout
+	}
+	_ = connection.SetWriteDeadline(time.Now().Add(timeout)) // a test's recorder has none
 	if x.status != http.StatusNoContent && x.status != http.StatusNotModified {
 		x.Header().Set("Content-Length", strconv.Itoa(len(x.body)))
 	}

@@ -19,7 +19,6 @@ import (
 // Limits of a connection. A client that is slower than this is shut out.
 const (
 	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 10 * time.Second
 	idleTimeout       = 2 * time.Minute // over the minute after which usual balancers drop idle connections
 	writeGrace        = 10 * time.Second
 	// maxHeader is the most that a request's headers may weigh: a fat cookie jar and a bearer of
@@ -139,8 +138,8 @@ func (a *app) publicServer() *http.Server {
 		Handler:           a.public,
 		Protocols:         protocols,
 		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      readTimeout + max(c.Sessions.ForwardConfig.Timeout, c.Sessions.IntrospectionConfig.Timeout) + c.Sethealth.Timeout + writeGrace,
+		ReadTimeout:       api.BodyTimeout,
+		WriteTimeout:      api.BodyTimeout + max(c.Sessions.ForwardConfig.Timeout, c.Sessions.IntrospectionConfig.Timeout) + c.Sethealth.Timeout + writeGrace,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		// A client may hold as many answers as it likes: HTTP/2 is limited in streams, each of which costs a
