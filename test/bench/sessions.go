@@ -75,7 +75,7 @@ func withJWT(algorithm jose.SignatureAlgorithm, users int) (s sessions, err erro
 // behindProxy are users whom a proxy in front has signed in.
 func behindProxy(users int) sessions {
 	return sessions{
-		env:   []string{"SESSION_CHECK=proxy", "TRUSTED_PROXIES=127.0.0.1/32"},
+		env:   []string{"SESSION_CHECK=proxy", "TRUSTED_PROXIES=127.0.0.1/32", fmt.Sprint("USERS=", users)},
 		users: users, header: func(user int) string { return "X-Forwarded-User: " + userName(user) },
 	}
 }

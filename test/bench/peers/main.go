@@ -3,6 +3,7 @@
 //	bare        net/http and 300 fixed bytes
 //	obvious     chi, rs/cors, go-jose, a map of tokens, log/slog, prometheus; no session is remembered
 //	serverless  a function that checks the origin and requests a token from Sethealth for each page load
+//	users       tokenvend's handler, with USERS in memory from the start
 //	upstream    Sethealth's side for all of them, at once or after DELAY
 //
 // It prints its address and serves on loopback until it is killed.
@@ -31,6 +32,8 @@ func main() {
 		handler = newObvious()
 	case "serverless":
 		handler = http.HandlerFunc(serverless)
+	case "users":
+		handler = newUsers()
 	case "upstream":
 		handler = http.HandlerFunc(upstream)
 	default:
