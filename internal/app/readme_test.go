@@ -25,14 +25,14 @@ func TestTheConfigurationPageIsTheStructs(t *testing.T) {
 	require.True(t, ok)
 	want := &strings.Builder{}
 	for _, group := range app.Groups() {
-		fmt.Fprintf(want, "\n## %s\n\n| variable | default | meaning |\n|---|---|---|\n", group)
+		fmt.Fprintf(want, "\n## %s\n\nvariable | default | meaning\n---|---|---\n", group)
 		for _, v := range app.Variables() {
 			if v.Group == group {
 				name := "`" + v.Name + "`"
 				if v.HasFile {
 					name += ", `" + v.Name + "_FILE`"
 				}
-				fmt.Fprintf(want, "| %s | %s | %s |\n", name, v.Default, strings.ReplaceAll(v.Meaning, "|", "\\|"))
+				fmt.Fprintf(want, "%s | %s | %s\n", name, v.Default, strings.ReplaceAll(v.Meaning, "|", "\\|"))
 			}
 		}
 	}

@@ -24,6 +24,6 @@ func TestTheTableIsTrue(t *testing.T) {
 		if f.retried {
 			calls = tries
 		}
-		assert.Contains(t, string(content), fmt.Sprintf("| %s | its token | %d |", answer, calls), f.name)
+		assert.Contains(t, string(content), fmt.Sprintf("| %s | its token | %d\n", answer, calls), f.name)
 	}
 }
