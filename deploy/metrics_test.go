@@ -21,7 +21,7 @@ type metric struct {
 func documented(t *testing.T) map[string]metric {
 	t.Helper()
 	all := map[string]metric{}
-	row := regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\| (counter|gauge|histogram|summary) \\| (.*?) \\|")
+	row := regexp.MustCompile("(?m)^`([a-z0-9_]+)` \\| (counter|gauge|histogram|summary) \\| (.*?)\\| ")
 	for _, m := range row.FindAllStringSubmatch(read(t, "../docs/metrics.md"), -1) {
 		require.NotContains(t, all, m[1], "a second row")
 		all[m[1]] = metric{m[2], regexp.MustCompile(`[a-z_]+`).FindAllString(m[3], -1)}

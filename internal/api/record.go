@@ -16,8 +16,12 @@ import (
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-// writeTimeout is how long the network may take to accept an answer before it is given up.
-const writeTimeout = 5 * time.Second
+const (
+	// BodyTimeout is how long a request may take to arrive.
+	BodyTimeout = 10 * time.Second
+	// writeTimeout is how long the network may take to accept an answer before it is given up.
+	writeTimeout = 5 * time.Second
+)
 
 // Headers of every answer, made once.
 var noSniff, noStore = []string{"nosniff"}, []string{"no-store"}
@@ -34,7 +38,7 @@ type record struct {
 	span       telemetry.Span
 	user       sethealth.User
 	token      sethealth.Token
-	notGranted string // headers that a preflight asked for in vain
+	notGranted int // how many headers a preflight asked for in vain
 
 	status  int
 	body    []byte
@@ -103,7 +107,11 @@ func (s *server) serve(next http.Handler, x *record, r *http.Request) {
 func (x *record) send(r *http.Request) {
 	clear(r.Header)
 	connection := http.NewResponseController(x.ResponseWriter)
-	_ = connection.SetWriteDeadline(time.Now().Add(writeTimeout)) // a test's recorder has none
+	timeout := writeTimeout
+	if r.ContentLength != 0 && r.ProtoMajor == 1 { // net/http waits for the rest of a body before it answers
+		timeout += BodyTimeout
+	}
+	_ = connection.SetWriteDeadline(time.Now().Add(timeout)) // a test's recorder has none
 	if x.status != http.StatusNoContent && x.status != http.StatusNotModified {
 		x.Header().Set("Content-Length", strconv.Itoa(len(x.body)))
 	}
@@ -154,7 +162,9 @@ func (s *server) log(x *record, r *http.Request) {
 	} else {
 		add("method", clip(r.Method))
 		add("route", x.route)
-		add("not_granted", clip(x.notGranted))
+		if x.notGranted > 0 {
+			attrs = append(attrs, slog.Int("not_granted", x.notGranted))
+		}
 	}
 	add("client_ip", auth.ClientIP(r, s.TrustedProxies))
 	add("outcome", x.outcome)

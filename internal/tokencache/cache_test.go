@@ -159,19 +159,23 @@ func TestATokenOfUnknownEndIsNotCached(t *testing.T) {
 	})
 }
 
-func TestATokenThatLivesShorterThanRequestedIsRefreshedAtItsOwnHalf(t *testing.T) {
-	for name, ttl := range map[string]time.Duration{"of an hour": time.Hour, "without TOKEN_TTL": 0} {
+func TestATokenThatLivesShorterThanRequestedIsLeftAloneForAMoment(t *testing.T) {
+	for name, row := range map[string]struct {
+		ttl, pause time.Duration
+	}{"than half an hour": {time.Hour, 5 * time.Second}, "without TOKEN_TTL, half of its life counts": {0, 10 * time.Minute}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, &source{ttl: 20 * time.Minute}, life(ttl, time.Minute))
+				r := newRig(t, &source{ttl: 20 * time.Minute}, life(row.ttl, time.Minute))
 				defer r.Close()
 				r.issue(0)
-				for _, calls := range []int64{1, 2} {
-					time.Sleep(9 * time.Minute)
-					r.issue(0)
-					synctest.Wait()
-					require.Equal(t, calls, r.calls.Load())
-				}
+				time.Sleep(row.pause - time.Second)
+				r.issue(0)
+				synctest.Wait()
+				require.EqualValues(t, 1, r.calls.Load())
+				time.Sleep(time.Second)
+				r.issue(0)
+				synctest.Wait()
+				require.EqualValues(t, 2, r.calls.Load())
 			})
 		})
 	}

@@ -84,8 +84,9 @@ func (c *Cache) satisfies(token sethealth.Token, user sethealth.User, r sethealt
 }
 
 // refresh starts the one background refresh of a cached token, and reports whether it did.
-func (c *Cache) refresh(user sethealth.User, held *entry) bool {
-	if c.recentFailure(user) != nil || !held.refreshing.CompareAndSwap(false, true) {
+func (c *Cache) refresh(user sethealth.User, held *entry, now time.Time) bool {
+	due := held.refreshAt.Load()
+	if now.UnixNano() < due || c.recentFailure(user) != nil || !held.refreshAt.CompareAndSwap(due, now.Add(refreshPause).UnixNano()) {
 		return false
 	}
 	// More than half is asked for, or Redis would give the same token. The request has nothing to do with
@@ -99,7 +100,6 @@ func (c *Cache) refresh(user sethealth.User, held *entry) bool {
 			outcome = "failed"
 		}
 		c.metrics.refreshes.WithLabelValues(outcome).Inc()
-		held.refreshing.Store(false)
 	}()
 	return true
 }
@@ -111,6 +111,9 @@ func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Reque
 		return sethealth.Token{}, errClosed
 	}
 	defer c.running.Done()
+	if err := c.recentFailure(user); err != nil { // another call has failed since the caller looked
+		return sethealth.Token{}, err
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.options.Timeout+2*lockLife)
 	defer cancel()
 	defer context.AfterFunc(c.base, cancel)()
@@ -124,7 +127,7 @@ func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Reque
 			c.failures.Set(user, failure{time.Now(), err})
 		}
 	}()
-	// Another call may have ended since the caller looked.
+	// Or it has succeeded.
 	if e := c.lookup(user); e != nil && e.token.Remaining(time.Now()) > r.MinLife {
 		return e.token, nil
 	}

@@ -41,7 +41,7 @@ func otherSpellingsAreNotTheUserHeader(t *testing.T) {
 	assert.Equal(t, 401, raw(t, s, "POST /token HTTP/1.1", "X-Forwarded-User: alice", "X-Forwarded-For: 10.0.0.1").Status, "a neighbour that is no proxy of ours")
 }
 
-func noTwoEndpointsShareAVerdict(t *testing.T) {
+func noTwoEndpointsShareACache(t *testing.T) {
 	yes := answering(t, "application/json", `{"active":true,"sub":"alice","aud":"a"}`)
 	no := answering(t, "application/json", `{"active":false}`)
 	_, first := start(t, introspectionAt(yes.URL))
@@ -62,10 +62,10 @@ func theScopeIsCheckedOnHitsToo(t *testing.T) {
 		assert.Equal(t, 200, read.Ask("opaque").Status)
 		assert.Equal(t, "forbidden", write.Ask("opaque").Code())
 	}
-	assert.Equal(t, int64(1+3), endpoint.asked.Load(), "a yes was remembered, a no was not")
+	assert.Equal(t, int64(1+3), endpoint.asked.Load(), "acceptance was remembered, rejection was not")
 }
 
-func aSignInPageIsNotAYes(t *testing.T) {
+func aSignInPageIsNoSession(t *testing.T) {
 	page := "<html><form>Sign in</form></html>"
 	var answer atomic.Value
 	type reply struct {
@@ -86,22 +86,25 @@ func aSignInPageIsNotAYes(t *testing.T) {
 	})
 	upstream, s := start(t, harness.Env{"SESSION_CHECK": "forward", "FORWARD_URL": backend.URL, "FORWARD_USER_FIELD": "user.id"})
 	for name, r := range map[string]reply{
-		"a redirect":               {302, "text/html", page},
-		"a permanent one":          {308, "text/html", page},
-		"a page":                   {200, "text/html", page},
-		"an object without a user": {200, "application/json", `{}`},
-		"an empty user":            {200, "application/json", `{"user":{"id":""}}`},
-		"a user that is a number":  {200, "application/json", `{"user":{"id":42}}`},
-		"a user that is a yes":     {200, "application/json", `{"user":{"id":true}}`},
-		"a user that is a list":    {200, "application/json", `{"user":{"id":["alice"]}}`},
-		"two users":                {200, "application/json", `{"user":{"id":"alice"},"user":{"id":"root"}}`},
-		"no JSON":                  {200, "application/json", `user=alice`},
-		"nothing":                  {204, "", ""},
-		"50 MB":                    {200, "application/json", strings.Repeat(" ", 50<<20)},
+		"a redirect":             {302, "text/html", page},
+		"a permanent one":        {308, "text/html", page},
+		"a page":                 {200, "text/html", page},
+		"an empty user":          {200, "application/json", `{"user":{"id":""}}`},
+		"a user with a fraction": {200, "application/json", `{"user":{"id":4.2}}`},
+		"a user that is true":    {200, "application/json", `{"user":{"id":true}}`},
+		"a user that is a list":  {200, "application/json", `{"user":{"id":["alice"]}}`},
+		"two users":              {200, "application/json", `{"user":{"id":"alice"},"user":{"id":"root"}}`},
+		"no JSON":                {200, "application/json", `user=alice`},
+		"nothing":                {204, "", ""},
+		"50 MB":                  {200, "application/json", strings.Repeat(" ", 50<<20)},
 	} {
 		answer.Store(r)
 		got := s.Do("POST", "/token", "", "Cookie", "session=1")
 		assert.Equal(t, "session_check_unavailable", got.Code(), name)
+	}
+	for _, nobody := range []string{`{}`, `null`, `{"user":null}`} { // what frameworks answer when nobody is signed in
+		answer.Store(reply{200, "application/json", nobody})
+		assert.Equal(t, 401, s.Do("POST", "/token", "", "Cookie", "session=1").Status, nobody)
 	}
 	assert.Zero(t, upstream.Calls())
 	assert.Zero(t, target.asked.Load(), "no redirect is followed")

@@ -88,7 +88,7 @@ func byPublicKey(t *testing.T) (*rsa.PrivateKey, *harness.Sethealth, *harness.Se
 	return key, upstream, s
 }
 
-// requireRefused holds every token to a 401 that says so, as bearer and as cookie, with nothing minted.
+// requireRefused holds every token to a 401 that says so, as bearer and as cookie, and nothing is requested for it.
 func requireRefused(t *testing.T, upstream *harness.Sethealth, s *harness.Service, tokens map[string]string) {
 	t.Helper()
 	for name, token := range tokens {
@@ -102,8 +102,8 @@ func requireRefused(t *testing.T, upstream *harness.Sethealth, s *harness.Servic
 
 func tokensOfAnotherKindAreRefused(t *testing.T) {
 	key, upstream, s := byPublicKey(t)
-	vended := harness.NewSethealth(t)
-	env := harness.Env{"SETHEALTH_URL": vended.URL, "SETHEALTH_KEY": harness.Key, "SETHEALTH_SECRET": harness.Secret}
+	other := harness.NewSethealth(t)
+	env := harness.Env{"SETHEALTH_URL": other.URL, "SETHEALTH_KEY": harness.Key, "SETHEALTH_SECRET": harness.Secret}
 	requireRefused(t, upstream, s, map[string]string{
 		"an ID token for another audience": signed(t, key, "", claims("aud", "spa", "nonce", "n")),
 		"a refresh token":                  signed(t, key, "", claims(), "typ", "refresh+jwt"),
@@ -151,7 +151,8 @@ func unknownKidsShareOneFetch(t *testing.T) {
 			for i := range 50 {
 				template := [3]string{part(map[string]string{"alg": "RS256", "kid": fmt.Sprintf("%d-%d", worker, i)}), template[1], template[2]}
 				answer, err := s.Try("POST", "/token", "", "Authorization", "Bearer "+strings.Join(template[:], "."))
-				if !assert.NoError(t, err) || !assert.Equal(t, 401, answer.Status, answer.Body) {
+				// 503 while the issuer may have a key of that name that was not fetched yet: never a sign-out.
+				if !assert.NoError(t, err) || !assert.Contains(t, []int{401, 503}, answer.Status, answer.Body) {
 					return
 				}
 			}
@@ -254,29 +255,29 @@ func bestPracticesOfTokens(t *testing.T) {
 	rest := good[strings.Index(good, "."):]
 	withPublicKey := harness.Sign(t, jose.HS256, []byte(publicPEM(t, &key.PublicKey)), claims())
 	requireRefused(t, upstream, s, map[string]string{
-		"3.1: none":                       part(map[string]string{"alg": "none"}) + "." + part(claims()) + ".",
-		"3.1: None":                       part(map[string]string{"alg": "None"}) + "." + part(claims()) + ".",
-		"3.1: no alg":                     part(map[string]string{"typ": "JWT"}) + rest,
-		"3.1: HS256 with the public key":  withPublicKey,
-		"3.2: an algorithm off the list":  harness.Sign(t, jose.RS512, key, claims()),
-		"3.3: a token within a token":     signed(t, key, "", map[string]any{"sub": good, "exp": 1}),
-		"3.8: no subject":                 signed(t, key, "", claims("sub", nil)),
-		"3.8: a blank subject":            signed(t, key, "", claims("sub", " ")),
-		"3.8: a subject that is a number": signed(t, key, "", claims("sub", 7)),
-		"3.9: another audience":           signed(t, key, "", claims("aud", "https://other.example.com")),
-		"3.9: no audience":                signed(t, key, "", claims("aud", nil)),
-		"3.10: a kid of SQL":              signed(t, newRSA(t), "' OR 1=1 --", claims()),
-		"3.11: another typ":               signed(t, key, "", claims(), "typ", "secevent+jwt"),
-		"an unknown crit":                 signed(t, key, "", claims(), "crit", []string{"x"}, "x", 1),
-		"b64":                             signed(t, key, "", claims(), "crit", []string{"b64"}, "b64", true),
-		"no exp":                          signed(t, key, "", claims("exp", nil)),
-		"exp that is a word":              signed(t, key, "", claims("exp", "tomorrow")),
-		"expired":                         signed(t, key, "", claims("exp", time.Now().Add(-time.Minute).Unix())),
-		"not yet good":                    signed(t, key, "", claims("nbf", time.Now().Add(time.Minute).Unix())),
-		"issued tomorrow":                 signed(t, key, "", claims("iat", time.Now().Add(24*time.Hour).Unix())),
-		"a padded part":                   good + "=",
-		"a fourth part":                   good + ".AAAA",
-		"a blank inside":                  strings.Replace(good, ".", ". ", 1),
+		"3.1: none":                      part(map[string]string{"alg": "none"}) + "." + part(claims()) + ".",
+		"3.1: None":                      part(map[string]string{"alg": "None"}) + "." + part(claims()) + ".",
+		"3.1: no alg":                    part(map[string]string{"typ": "JWT"}) + rest,
+		"3.1: HS256 with the public key": withPublicKey,
+		"3.2: an algorithm off the list": harness.Sign(t, jose.RS512, key, claims()),
+		"3.3: a token within a token":    signed(t, key, "", map[string]any{"sub": good, "exp": 1}),
+		"3.8: no subject":                signed(t, key, "", claims("sub", nil)),
+		"3.8: a blank subject":           signed(t, key, "", claims("sub", " ")),
+		"3.8: a subject that is no name": signed(t, key, "", claims("sub", 7.5)),
+		"3.9: another audience":          signed(t, key, "", claims("aud", "https://other.example.com")),
+		"3.9: no audience":               signed(t, key, "", claims("aud", nil)),
+		"3.10: a kid of SQL":             signed(t, newRSA(t), "' OR 1=1 --", claims()),
+		"3.11: another typ":              signed(t, key, "", claims(), "typ", "secevent+jwt"),
+		"an unknown crit":                signed(t, key, "", claims(), "crit", []string{"x"}, "x", 1),
+		"b64":                            signed(t, key, "", claims(), "crit", []string{"b64"}, "b64", true),
+		"no exp":                         signed(t, key, "", claims("exp", nil)),
+		"exp that is a word":             signed(t, key, "", claims("exp", "tomorrow")),
+		"expired":                        signed(t, key, "", claims("exp", time.Now().Add(-time.Minute).Unix())),
+		"not yet good":                   signed(t, key, "", claims("nbf", time.Now().Add(time.Minute).Unix())),
+		"issued tomorrow":                signed(t, key, "", claims("iat", time.Now().Add(24*time.Hour).Unix())),
+		"a padded part":                  good + "=",
+		"a fourth part":                  good + ".AAAA",
+		"a blank inside":                 strings.Replace(good, ".", ". ", 1),
 	})
 	require.Equal(t, 200, s.Ask(good).Status)
 }

@@ -37,7 +37,11 @@ func build(command string) func() (string, error) {
 			return "", err
 		}
 		path := filepath.Join(dir, command)
-		cmd := exec.Command("go", "build", fmt.Sprintf("-race=%t", !withoutRaces), "-o", path, "./cmd/"+command)
+		args := []string{"build", fmt.Sprintf("-race=%t", !withoutRaces), "-o", path}
+		if coverDir != "" {
+			args = append(args, "-cover", "-coverpkg=./internal/...,./cmd/tokenvend")
+		}
+		cmd := exec.Command("go", append(args, "./cmd/"+command)...)
 		cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", errors.New(string(out))
@@ -45,6 +49,9 @@ func build(command string) func() (string, error) {
 		return path, nil
 	})
 }
+
+// coverDir is where the binary leaves what it has covered; empty for nowhere.
+var coverDir = os.Getenv("TOKENVEND_COVERDIR")
 
 // buildDir is named after the test process, which has no end at which it could be removed.
 const buildDir = "tokenvend-test-%d"
@@ -73,6 +80,14 @@ func Demo(t testing.TB) string {
 	return path
 }
 
+// Tokenvend is the path of the built binary.
+func Tokenvend(t testing.TB) string {
+	t.Helper()
+	path, err := tokenvend()
+	require.NoError(t, err, "building tokenvend")
+	return path
+}
+
 // Env is an environment. Empty values are passed on as such.
 type Env map[string]string
 
@@ -93,6 +108,9 @@ func (e Env) With(more Env) Env {
 
 func (e Env) list() []string {
 	list := []string{"GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=50", "TMPDIR=" + os.TempDir()}
+	if coverDir != "" {
+		list = append(list, "GOCOVERDIR="+coverDir)
+	}
 	for name, value := range e {
 		list = append(list, name+"="+value)
 	}
@@ -102,9 +120,7 @@ func (e Env) list() []string {
 // command prepares the binary with nothing of the test's own environment.
 func command(t testing.TB, env Env, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := tokenvend()
-	require.NoError(t, err, "building tokenvend")
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(Tokenvend(t), args...)
 	cmd.Env = env.list()
 	return cmd
 }
