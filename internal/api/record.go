@@ -23,6 +23,9 @@ const (
 	writeTimeout = 5 * time.Second
 )
 
+// Headers of every answer, made once.
+var noSniff, noStore = []string{"nosniff"}, []string{"no-store"}
+
 // record is one request and the answer to it. It travels as the http.ResponseWriter. The answer is held back
 // until the log record is queued: every issued token is logged.
 type record struct {
@@ -74,8 +77,7 @@ func (s *server) withRecord(next http.Handler) http.Handler {
 		defer func() { x.done() }()
 		h := w.Header()
 		h.Set("X-Request-Id", x.requestID)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-store")
+		h["X-Content-Type-Options"], h["Cache-Control"] = noSniff, noStore
 		if s.TLS {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
