@@ -23,7 +23,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -43,6 +42,7 @@ type evidence struct {
 	mu      sync.Mutex
 	seen    map[string]string // by where it came out
 	secrets map[string]string // by what they are
+	users   int
 }
 
 func (e *evidence) keep(where, text string) {
@@ -51,8 +51,7 @@ func (e *evidence) keep(where, text string) {
 	e.seen[where] += text + "\n"
 }
 
-// answer takes up an answer; the token that it hands out is itself a secret from then on, everywhere but
-// in its own place.
+// answer takes up an answer; the token in it is itself a secret from then on, everywhere but in its place.
 func (e *evidence) answer(where string, a harness.Answer) {
 	body := a.Body
 	if token := a.Token(); token != "" {
@@ -63,6 +62,23 @@ func (e *evidence) answer(where string, a harness.Answer) {
 		body = strings.Replace(body, token, "", 1)
 	}
 	e.keep(where, fmt.Sprint(a.Status, a.Header, body))
+}
+
+// another is the session of another user where it is of alice: a failure is remembered for each user.
+func (e *evidence) another(session []string) []string {
+	e.users++
+	user := fmt.Sprintf("another-%d", e.users)
+	session = slices.Clone(session)
+	for i, value := range session {
+		if value == "alice" {
+			session[i] = user
+		} else if good := e.secrets["session"]; strings.Contains(value, good) {
+			signed := harness.Session(e.t, user)
+			e.secrets["session of "+user] = signed[strings.LastIndexByte(signed, '.'):]
+			session[i] = strings.ReplaceAll(value, good, signed)
+		}
+	}
+	return session
 }
 
 // spellings are the ways in which a secret might be written.
@@ -218,8 +234,9 @@ func TestNoSecretAppearsAnywhere(t *testing.T) {
 			sethealth := newEcho(t, upstream)
 			var users atomic.Int64
 			endpoint := newEcho(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("X-Auth-Request-User", "alice")
-				_, _ = fmt.Fprintf(w, `{"active":true,"sub":"user-%d"}`, users.Add(1)) // each needs a token of its own
+				name := fmt.Sprintf("user-%d", users.Add(1)) // each needs a token of its own
+				w.Header().Set("X-Auth-Request-User", name)
+				_, _ = fmt.Fprintf(w, `{"active":true,"sub":%q}`, name)
 			}))
 			env := upstream.Env().With(harness.Env{
 				"SETHEALTH_URL": sethealth.URL, "RATE_LIMIT": "off", "DEBUG_PPROF": "true", "SETHEALTH_TIMEOUT": "250ms",
@@ -242,50 +259,8 @@ func TestNoSecretAppearsAnywhere(t *testing.T) {
 			}
 			assert.Equal(t, 0, s.Stop())
 			e.keep("the service's output", s.Output())
-			assert.Greater(t, len(e.secrets), 30, "tokens were handed out")
+			assert.Greater(t, len(e.secrets), 50, "tokens were issued")
 			e.judge()
 		})
-	}
-}
-
-// driveRequests sends what a page or a stranger may send.
-func driveRequests(e *evidence, s *harness.Service, sessions [][]string) {
-	for i, session := range sessions {
-		ask := func(method, path, body string, more ...string) {
-			where := fmt.Sprintf("%s %s, session %d, %v", method, path, i, more)
-			e.answer(where, s.Do(method, path, body, append(more, session...)...))
-		}
-		ask("POST", "/token", "")
-		ask("POST", "/token", `{"min_life":1}`, "Origin", harness.Origin)
-		ask("POST", "/token", `{"min_life":"`+canaryOther+`","secret":"`+harness.Secret+`"}`)
-		ask("POST", "/token", harness.Secret, "Content-Type", "text/plain")
-		ask("POST", "/token", strings.Repeat(harness.Secret, 400))
-		ask("POST", "/token", "", "Origin", "https://evil.test")
-		ask("POST", "/token", "", "X-Request-Id", canaryOther+" !")
-		ask("POST", "/token?access_token="+canaryOpaque, "")
-		ask("POST", "/"+canaryOpaque+"?key="+harness.Key, "")
-		ask("GET", "/token/"+canaryOpaque, "")
-		ask("DELETE", "/token?secret="+harness.Secret, "")
-		ask("OPTIONS", "/token", "", "Origin", harness.Origin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", canaryOther)
-	}
-}
-
-// driveSayings lets a counterpart say everything it can, for each session.
-func driveSayings(e *evidence, s *harness.Service, sessions [][]string, counterpart *echo, name string) {
-	for what, say := range sayings() {
-		counterpart.say.Store(say)
-		for i, session := range sessions {
-			e.answer(fmt.Sprintf("%s says %s, session %d", name, what, i), s.Do("POST", "/token", "", session...))
-		}
-		counterpart.say.Store(saying(nil))
-		e.answer("in between", s.Do("POST", "/token", "", sessions[0]...)) // so that the breaker stays closed
-	}
-}
-
-func driveFaults(e *evidence, s *harness.Service, sessions [][]string, upstream *harness.Sethealth) {
-	for _, fault := range faults.All() {
-		upstream.Set(fault.Faults)
-		e.answer(fault.Name, s.Do("POST", "/token", "", sessions[0]...))
-		upstream.Set(faults.Faults{})
 	}
 }

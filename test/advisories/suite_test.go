@@ -1,6 +1,6 @@
-// Package advisories_test keeps the published faults of systems that do this kind of job out of this one: a
-// subtest for each, named after its id, against the built binary. docs/security.md lists them; a test
-// here holds that list to this one.
+// Package advisories_test keeps the published vulnerabilities of similar software out of this one: a subtest
+// for each, named after its id, against the built binary. docs/security.md lists them, and a test here
+// compares the two lists.
 package advisories_test
 
 import (
