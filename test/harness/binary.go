@@ -125,6 +125,9 @@ func command(t testing.TB, env Env, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// Command prepares the binary with nothing of the test's own environment.
+func Command(t testing.TB, env Env, args ...string) *exec.Cmd { return command(t, env, args...) }
+
 // Result is a command that has ended.
 type Result struct {
 	Stdout, Stderr string

@@ -29,3 +29,14 @@ func Reserve(t testing.TB) (address string, listen func() net.Listener) {
 		return listener
 	}
 }
+
+// FreePort is a port that nobody listens on now. Another process could take it; where that matters, Reserve.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+	return port
+}

@@ -90,6 +90,9 @@ func Start(t testing.TB, env Env) *Service {
 	return s
 }
 
+// At is a service that somebody else has started.
+func At(t testing.TB, url, admin string) *Service { return &Service{URL: url, Admin: admin, t: t} }
+
 func tail(output string) string { return output[max(0, len(output)-8<<10):] }
 
 // Log is what the process has logged so far, line by line. Of LOG_FORMAT=text, all values are strings.

@@ -96,7 +96,7 @@ const (
 	broken = "file cannot be used, the old content stays in use"
 )
 
-func TestANewPairInAVolumeIsTakenUpAndTokensOfTheOldAccountAreDropped(t *testing.T) {
+func TestANewPairInAVolumeIsTakenUpAndCachedTokensServeOn(t *testing.T) {
 	t.Parallel()
 	u, v, s := fromVolume(t)
 	alice := hold(t, s, u, "alice")
@@ -108,10 +108,9 @@ func TestANewPairInAVolumeIsTakenUpAndTokensOfTheOldAccountAreDropped(t *testing
 	})
 	u.SetCredentials(secret.New(nextKey), secret.New(nextSecret))
 	u.Emulator.Reset()
-	answer := s.Ask(alice.session)
+	assert.Equal(t, alice.token, s.Ask(alice.session).Token(), "cached tokens serve on")
+	answer := s.Ask(harness.Session(t, "bob"))
 	require.Equal(t, "ok", answer.Code(), answer.Body)
-	assert.NotEqual(t, alice.token, answer.Token())
-	assert.Equal(t, "minted", s.Record(answer)["source"])
 	assert.Equal(t, 1, u.Calls(), "the new pair was used at once, without a refusal first")
 
 	assert.Equal(t, 1.0, s.Metric("tokenvend_file_reloads_total", `outcome="changed"`, `variable="SETHEALTH_KEY_FILE"`))
@@ -128,6 +127,17 @@ func TestANewPairInAVolumeIsTakenUpAndTokensOfTheOldAccountAreDropped(t *testing
 	}
 }
 
+func TestATypoInTheSecretIsNoticedByNobodyWhoHasAToken(t *testing.T) {
+	t.Parallel()
+	u, v, s := fromVolume(t)
+	alice := hold(t, s, u, "alice")
+	v.swap(pair(harness.Key, "a-typo"))
+	harness.Eventually(t, promised, "the secret is in use", func() bool { return lines(s, taken, "SETHEALTH_SECRET_FILE") == 1 })
+	assert.Equal(t, alice.token, s.Ask(alice.session).Token())
+	assert.Equal(t, "upstream_rejected", s.Ask(harness.Session(t, "bob")).Code())
+	assert.Equal(t, alice.token, s.Ask(alice.session).Token())
+}
+
 func TestARefusedPairIsReadAgainAtOnce(t *testing.T) {
 	t.Parallel()
 	u, v, s := fromVolume(t)
@@ -141,7 +151,7 @@ func TestARefusedPairIsReadAgainAtOnce(t *testing.T) {
 		require.Equal(t, "ok", answer.Code(), answer.Body)
 		assert.LessOrEqual(t, u.Calls(), 2)
 	}
-	assert.NotEqual(t, alice.token, s.Ask(alice.session).Token(), "the old account's token is gone")
+	assert.Equal(t, alice.token, s.Ask(alice.session).Token(), "cached tokens serve on")
 	harness.Eventually(t, promised, "the change is told, although it was a refusal that found it", func() bool {
 		return lines(s, taken, "SETHEALTH_KEY_FILE") > 0 && lines(s, taken, "SETHEALTH_SECRET_FILE") > 0
 	})
