@@ -9,7 +9,6 @@ LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOL      = go tool -modfile=tools/go.mod
 PACKAGES  = ./...
 FUZZTIME  = 10s
-COUNT     = 6
 DURATION  = 2m
 GREMLINS  = github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0
 MUTATE    = ./internal/auth ./internal/tokencache ./internal/secret ./internal/api
@@ -62,12 +61,8 @@ mutate: ## mutation score of MUTATE; fails under 0.90
 		jq -e '.test_efficacy >= 90' bin/mutants.json >/dev/null || { echo "$$package is under 0.90" >&2; exit 1; }; \
 	done
 
-bench: ## Go's benchmarks, for benchstat; then the built binary against its peers
-	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./internal/...
-	cd test && go run ./bench table && go run ./bench cold && go run ./bench start
-
-bench-growth: ## cost by users, connections and sizes: the table and charts of docs/performance.md
-	cd test && go run ./bench grow ../docs/performance
+bench: ## tokenvend against bare net/http, the obvious design and a serverless function; 3 minutes
+	cd test && go run ./bench
 
 soak: ## mixed users and faults against the built binary for DURATION (2m)
 	cd test && TOKENVEND_SOAK=$(DURATION) go test -count=1 -timeout 0 -v ./soak
@@ -88,4 +83,4 @@ release: ## what a release consists of, into dist/: make release VERSION=1.2.3; 
 	$(call need,npm,install Node.js 20 or later)
 	VERSION="$(VERSION)" RELEASE="$(RELEASE)" deploy/release.sh
 
-.PHONY: help build demo race test fuzz cover mutate bench bench-growth soak lint check check-deploy release
+.PHONY: help build demo race test fuzz cover mutate bench soak lint check check-deploy release

@@ -57,13 +57,16 @@ func command(t *testing.T, env map[string]string, args ...string) (output string
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// defaults are the variables that `tokenvend help` lists, with the first word of their defaults.
+// defaults are the variables that `tokenvend help` lists, with what it says in brackets.
 func defaults(t *testing.T) map[string]string {
 	t.Helper()
 	text, _ := command(t, nil, "help")
 	all := map[string]string{}
-	for _, row := range regexp.MustCompile(`(?m)^ +([A-Z][A-Z0-9_]+)(\*?)(?: +(\S*).*)?$`).FindAllStringSubmatch(text, -1) {
-		all[row[1]] = row[3]
+	for _, row := range regexp.MustCompile(`(?m)^  ([A-Z][A-Z0-9_]+)(\*?) +(.*(?:\n {10,}.*)*)$`).FindAllStringSubmatch(text, -1) {
+		all[row[1]] = ""
+		if shown := regexp.MustCompile(`\[([^\]]*)\]$`).FindStringSubmatch(row[3]); shown != nil {
+			all[row[1]] = strings.Join(strings.Fields(shown[1]), " ")
+		}
 		if row[2] != "" {
 			all[row[1]+"_FILE"] = ""
 		}

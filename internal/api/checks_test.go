@@ -95,7 +95,7 @@ func TestAPreflightOfAListedOriginGetsTheWholeList(t *testing.T) {
 		"authorization,content-type,traceparent,x-request-id": nil,
 		"X-Access-Token, baggage,sentry-trace, x-tenant":      nil,
 		"":                      nil,
-		"authorization, x-user": "x-user",
+		"authorization, x-user": 1.0,
 	} {
 		f.log.Reset()
 		resp := f.ask("OPTIONS", "/token", "", header("Authorization"), header("Access-Control-Request-Method", "POST"), header("Access-Control-Request-Headers", asked))

@@ -16,8 +16,15 @@ import (
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-// writeTimeout is how long the network may take to accept an answer before it is given up.
-const writeTimeout = 5 * time.Second
+const (
+	// BodyTimeout is how long a request may take to arrive.
+	BodyTimeout = 10 * time.Second
+	// writeTimeout is how long the network may take to accept an answer before it is given up.
+	writeTimeout = 5 * time.Second
+)
+
+// Headers of every answer, made once.
+var noSniff, noStore = []string{"nosniff"}, []string{"no-store"}
 
 // record is one request and the answer to it. It travels as the http.ResponseWriter. The answer is held back
 // until the log record is queued: every issued token is logged.
@@ -31,7 +38,7 @@ type record struct {
 	span       telemetry.Span
 	user       sethealth.User
 	token      sethealth.Token
-	notGranted string // headers that a preflight asked for in vain
+	notGranted int // how many headers a preflight asked for in vain
 
 	status  int
 	body    []byte
@@ -70,8 +77,7 @@ func (s *server) withRecord(next http.Handler) http.Handler {
 		defer func() { x.done() }()
 		h := w.Header()
 		h.Set("X-Request-Id", x.requestID)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-store")
+		h["X-Content-Type-Options"], h["Cache-Control"] = noSniff, noStore
 		if s.TLS {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
@@ -101,7 +107,11 @@ func (s *server) serve(next http.Handler, x *record, r *http.Request) {
 func (x *record) send(r *http.Request) {
 	clear(r.Header)
 	connection := http.NewResponseController(x.ResponseWriter)
-	_ = connection.SetWriteDeadline(time.Now().Add(writeTimeout)) // a test's recorder has none
+	timeout := writeTimeout
+	if r.ContentLength != 0 && r.ProtoMajor == 1 { // net/http waits for the rest of a body before it answers
+		timeout += BodyTimeout
+	}
+	_ = connection.SetWriteDeadline(time.Now().Add(timeout)) // a test's recorder has none
 	if x.status != http.StatusNoContent && x.status != http.StatusNotModified {
 		x.Header().Set("Content-Length", strconv.Itoa(len(x.body)))
 	}
@@ -147,12 +157,14 @@ func (s *server) log(x *record, r *http.Request) {
 	add("request_id", x.requestID)
 	add("trace_id", x.traceID(r))
 	if isToken {
-		attrs = append(attrs, s.audit(x)...)
+		s.audit(x, add)
 		add("origin", clip(r.Header.Get("Origin")))
 	} else {
 		add("method", clip(r.Method))
 		add("route", x.route)
-		add("not_granted", clip(x.notGranted))
+		if x.notGranted > 0 {
+			attrs = append(attrs, slog.Int("not_granted", x.notGranted))
+		}
 	}
 	add("client_ip", auth.ClientIP(r, s.TrustedProxies))
 	add("outcome", x.outcome)
@@ -168,32 +180,27 @@ func (s *server) log(x *record, r *http.Request) {
 	s.Logger.LogAttrs(ctx, level, "request", attrs...)
 }
 
-func (s *server) audit(x *record) []slog.Attr {
-	event := "token.denied"
+// audit adds what the audit record says beyond any other record.
+func (s *server) audit(x *record, add func(key, value string)) {
+	if x.outcome != "ok" {
+		add("event", "token.denied")
+	} else {
+		add("event", "token.issued")
+	}
+	if s.LogSubject == "hashed" && x.user.Name != "" {
+		add("subject", s.Pseudonym(x.user))
+	} else {
+		add("subject", x.user.Name)
+	}
+	add("check", x.user.Check)
+	add("issuer", x.user.Issuer)
 	if x.outcome == "ok" {
-		event = "token.issued"
-	}
-	attrs := []slog.Attr{slog.String("event", event)}
-	if x.user.Name != "" {
-		name := x.user.Name
-		if s.LogSubject == "hashed" {
-			name = s.Pseudonym(x.user)
-		}
-		attrs = append(attrs, slog.String("subject", name))
-	}
-	if x.user.Check != "" {
-		attrs = append(attrs, slog.String("check", x.user.Check))
-	}
-	if x.user.Issuer != "" {
-		attrs = append(attrs, slog.String("issuer", x.user.Issuer))
-	}
-	if x.outcome == "ok" {
-		attrs = append(attrs, slog.String("source", string(x.token.Source)), slog.String("token_sha256", x.token.ID))
+		add("source", string(x.token.Source))
+		add("token_sha256", x.token.ID)
 		if !x.token.Expires.IsZero() {
-			attrs = append(attrs, slog.Time("expires_at", x.token.Expires.UTC().Truncate(time.Second)))
+			add("expires_at", x.token.Expires.UTC().Format(time.RFC3339))
 		}
 	}
-	return attrs
 }
 
 // traced makes a span of a request, a child of the caller's if it names one.

@@ -19,7 +19,6 @@ import (
 // Limits of a connection. A client that is slower than this is shut out.
 const (
 	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 10 * time.Second
 	idleTimeout       = 2 * time.Minute // over the minute after which usual balancers drop idle connections
 	writeGrace        = 10 * time.Second
 	// maxHeader is the most that a request's headers may weigh: a fat cookie jar and a bearer of
@@ -139,14 +138,14 @@ func (a *app) publicServer() *http.Server {
 		Handler:           a.public,
 		Protocols:         protocols,
 		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      readTimeout + max(c.Sessions.ForwardConfig.Timeout, c.Sessions.IntrospectionConfig.Timeout) + c.Sethealth.Timeout + writeGrace,
+		ReadTimeout:       api.BodyTimeout,
+		WriteTimeout:      api.BodyTimeout + max(c.Sessions.ForwardConfig.Timeout, c.Sessions.IntrospectionConfig.Timeout) + c.Sethealth.Timeout + writeGrace,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		// A client may hold as many answers as it likes: HTTP/2 is limited in streams, each of which costs a
-		// header, and in what is read ahead, of which one body needs 4 KiB.
+		// header while it runs and in a queue of four times as many, and in what is read ahead.
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: 16, MaxReceiveBufferPerStream: 16 << 10, MaxReceiveBufferPerConnection: 64 << 10,
+			MaxConcurrentStreams: 8, MaxReceiveBufferPerStream: 16 << 10, MaxReceiveBufferPerConnection: 64 << 10,
 			WriteByteTimeout: writeGrace, SendPingTimeout: 30 * time.Second, PingTimeout: 10 * time.Second,
 		},
 		// OPTIONS * is answered like any other path that is not ours.

@@ -117,7 +117,11 @@ func (c *Config) Validate() error {
 			_, err = NewDeniedUsers(c.deniedUsers, slog.New(slog.DiscardHandler))
 		}
 		if err != nil {
-			p.Add("DENIED_USERS_FILE", "must name a list of users that can be read: %s", strings.TrimPrefix(err.Error(), "DENIED_USERS_FILE: "))
+			reason := strings.TrimPrefix(err.Error(), "DENIED_USERS_FILE: ")
+			if file, ok := errors.AsType[*os.PathError](err); ok {
+				reason = file.Err.Error() // not its path, which may be anything
+			}
+			p.Add("DENIED_USERS_FILE", "must name a list of users that can be read: %s", reason)
 		}
 	}
 	return p.Err()

@@ -14,21 +14,21 @@ import (
 type issuer struct {
 	name string // "": any
 	keys interface {
-		// current is the set in use, or nil, and until when it may be.
+		// current is the last set, or nil, and until when it may be used.
 		current(now time.Time) (*keySet, time.Time)
 	}
 	server *keyServer // keys again, if they are fetched; else nil
 }
 
 // verify checks the signature of the token with that digest, and reports until when its keys may be used. A
-// token is rejected only by keys that were asked for after it had first come, or, if its key is known, were
-// so a moment ago: a rotation is not a reason to sign anybody out, and neither is an outage.
+// token is rejected only by keys that were asked for after it had first come, or, if it is not of a new key,
+// a moment ago: a rotation is not a reason to sign anybody out, and neither is an outage.
 func (i *issuer) verify(ctx context.Context, t *token, h digest) (time.Time, error) {
 	valid, known, until := i.try(t)
 	switch {
 	case valid:
 		return until, nil
-	case i.server == nil, known && i.server.age() < keysForced.Seconds():
+	case i.server == nil, i.server.hasJustRejected(t, known):
 		return until, errSignature
 	}
 	ctx, cancel := context.WithTimeout(ctx, keysWait)
@@ -47,12 +47,13 @@ func (i *issuer) verify(ctx context.Context, t *token, h digest) (time.Time, err
 	return until, unauthenticated("unknown key: the issuer's key set has none of the token's kid")
 }
 
-var errSignature = unauthenticated("signature is not valid by the issuer's keys")
+var errSignature = unauthenticated("signature is not valid by the keys that the issuer has now")
 
 // try verifies with the keys at hand.
 func (i *issuer) try(t *token) (valid, known bool, until time.Time) {
-	set, until := i.keys.current(time.Now())
-	if set != nil {
+	now := time.Now()
+	set, until := i.keys.current(now)
+	if set != nil && !now.After(until) {
 		valid, known = set.verify(t)
 	}
 	return valid, known, until

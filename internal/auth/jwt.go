@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/setting"
@@ -43,8 +44,8 @@ func (c *JWTConfig) validate(p *setting.Problems, insecureHosts setting.List) {
 	if len(c.Audience) > 1 && slices.Contains(c.Audience, anyAudience) {
 		p.Add("JWT_AUDIENCE", "must be any, or a list of audiences")
 	}
-	if c.Cookie != "" {
-		cookieNames(p, "JWT_COOKIE", setting.List{c.Cookie})
+	if c.Cookie != "" && !httpguts.ValidHeaderFieldName(c.Cookie) { // the same grammar (RFC 6265, section 4.1.1)
+		p.Add("JWT_COOKIE", "must be the name of a cookie")
 	}
 	if c.Header != "" {
 		headerName(p, "JWT_HEADER", c.Header)
@@ -123,7 +124,7 @@ func (c *JWTConfig) allowed() (list []jose.SignatureAlgorithm, err error) {
 	for _, name := range names {
 		algorithm := jose.SignatureAlgorithm(name)
 		if !slices.Contains(possible, plainEdDSA(algorithm)) {
-			return nil, fmt.Errorf("must be a comma-separated list of those that go with the key: %v", possible)
+			return nil, fmt.Errorf("must be a list of those that go with the key: %v", possible)
 		}
 		if list = append(list, algorithm); plainEdDSA(algorithm) == jose.EdDSA {
 			list = append(list, jose.EdDSA, ed25519Name)
@@ -251,9 +252,9 @@ func (j *jwtCheck) issuerOf(name string) *issuer {
 	return nil
 }
 
-// keysInUse changes whenever the keys of an issuer do.
+// keysInUse changes whenever the keys of an issuer do, and never back.
 func (j *jwtCheck) keysInUse(now time.Time) string {
-	var sum uint64 // each term only grows
+	var sum uint64 // of terms that only grow
 	for _, i := range j.issuers {
 		if set, _ := i.keys.current(now); set != nil {
 			sum += set.serial

@@ -45,6 +45,7 @@ type keyServer struct {
 	fetches       *prometheus.CounterVec // set by registerKeyServers
 
 	set       atomic.Pointer[keySet]
+	previous  atomic.Pointer[keySet]
 	confirmed atomic.Int64 // when set was last found to be the issuer's, in Unix nanoseconds
 	waiting   chan struct{}
 	seen      *otter.Cache[digest, uint64] // tokens of unknown keys: how many fetches had begun when each first came
@@ -114,21 +115,29 @@ func (s *keyServer) age() float64 {
 	return math.Inf(1)
 }
 
-// current is the set in use, or nil, and until when it may be. It is on the path of every request.
-func (s *keyServer) current(now time.Time) (*keySet, time.Time) {
-	until := time.Unix(0, s.confirmed.Load()).Add(keysMaxAge)
-	if now.After(until) {
-		return nil, until
-	}
-	return s.set.Load(), until
+// current is the last set, or nil, and until when it may be used. It is on the path of every request.
+func (s *keyServer) current(time.Time) (*keySet, time.Time) {
+	return s.set.Load(), time.Unix(0, s.confirmed.Load()).Add(keysMaxAge)
 }
 
-// isNewerThan reports whether a fetch has succeeded that began after the token first came.
+// hasJustRejected reports whether a set that was fetched a moment ago has a key of the token's name, or has
+// just retired the one that signed it. Such a token is not one of a new key.
+func (s *keyServer) hasJustRejected(t *token, known bool) bool {
+	if s.age() >= keysForced.Seconds() {
+		return false
+	}
+	if previous := s.previous.Load(); previous != nil && !known {
+		known, _ = previous.verify(t)
+	}
+	return known
+}
+
+// isNewerThan reports whether the keys in use are of a fetch that began after the token first came.
 func (s *keyServer) isNewerThan(token digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, _ := s.seen.SetIfAbsent(token, s.started)
-	return s.answered > before
+	return s.answered > before && s.age() <= keysMaxAge.Seconds()
 }
 
 // refresh waits for the fetch under way, or for one that it starts if the last that a token asked for is
@@ -225,6 +234,7 @@ func (s *keyServer) fetch(ctx context.Context, number uint64) error {
 				s.log.Warn("session key skipped", "issuer", s.detail(), "reason", line)
 			}
 		}
+		s.previous.Store(before)
 		s.set.Store(set)
 	}
 	s.confirmed.Store(time.Now().UnixNano())

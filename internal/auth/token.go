@@ -128,10 +128,11 @@ func (j *jwtCheck) checkAudience(aud any) error {
 	named := false
 	for _, one := range all {
 		name, isString := one.(string)
-		if named = named || slices.Contains(j.Audience, name); !isString {
+		if !isString {
 			named = false
 			break
 		}
+		named = named || slices.Contains(j.Audience, name)
 	}
 	if named {
 		return nil

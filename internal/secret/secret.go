@@ -1,8 +1,8 @@
 // Package secret holds credentials so that they cannot be printed by accident, and follows the files
 // that some of them come from.
 //
-// Everything that buys or proves something is a [Value]: the service account's key and secret, the
-// HMAC key of sessions, client secrets, the Redis URL and each vended token. No printer of the
+// Everything that requests or proves something is a [Value]: the service account's key and secret, the
+// HMAC key of sessions, client secrets, the Redis URL and each issued token. No printer of the
 // standard library shows what it holds; [Value.Reveal] does, and its callers can be counted.
 package secret
 
@@ -54,9 +54,14 @@ func (v Value) Equal(other Value) bool {
 }
 
 // Derive makes a 32-byte key for one purpose from the credential, by HKDF-SHA256 (RFC 5869). Keys of
-// different purposes tell nothing of each other or of the credential.
+// different purposes reveal nothing of each other or of the credential.
 func (v Value) Derive(purpose string) []byte {
-	key, err := hkdf.Key(sha256.New, []byte(v.Reveal()), nil, "tokenvend "+purpose, 32)
+	material := []byte(v.Reveal())
+	if len(material) < 14 { // less than FIPS 140 lets HKDF take, at 112 bits
+		sum := sha256.Sum256(material)
+		material = sum[:]
+	}
+	key, err := hkdf.Key(sha256.New, material, nil, "tokenvend "+purpose, 32)
 	if err != nil {
 		panic(err) // only for a key longer than 255 hashes
 	}

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"bytes"
 	"io"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ type LogWriter struct {
 	to      io.Writer
 	lost    prometheus.Counter
 	lines   chan []byte
+	batch   []byte        // what is written in one call; its memory is reused
 	bytes   atomic.Int64  // in lines
 	stalled atomic.Bool   // a line has waited in vain since the last successful write
 	closing chan struct{} // closed by Close
@@ -103,7 +105,8 @@ func (w *LogWriter) run() {
 
 // write writes a line, and those that wait behind it, in one call.
 func (w *LogWriter) write(line []byte) {
-	batch := line
+	runtime.Gosched() // requests that are ready to run put their lines into the same batch
+	batch := append(w.batch[:0], line...)
 	for more := true; more && len(batch) < maxBatch; {
 		select {
 		case line := <-w.lines:
@@ -112,6 +115,7 @@ func (w *LogWriter) write(line []byte) {
 			more = false
 		}
 	}
+	w.batch = batch
 	n, err := w.to.Write(batch)
 	w.bytes.Add(-int64(len(batch)))
 	w.stalled.Store(false)

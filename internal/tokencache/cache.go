@@ -65,11 +65,14 @@ type Cache struct {
 	running sync.WaitGroup
 }
 
+// refreshPause is how long a token is left alone that came with a short life, or whose refresh has just begun.
+const refreshPause = 5 * time.Second
+
 // entry is a cached token.
 type entry struct {
-	token      sethealth.Token
-	half       time.Duration // with no more than this left, it is refreshed in the background
-	refreshing atomic.Bool
+	token     sethealth.Token
+	half      time.Duration // with no more than this left, it is refreshed in the background
+	refreshAt atomic.Int64  // but not before this, in Unix nanoseconds
 }
 
 // rejection is a token that must not be issued again. The user is part of it, so that nobody can reject
@@ -118,7 +121,7 @@ func (c *Cache) Issue(ctx context.Context, user sethealth.User, r sethealth.Requ
 	r.MinLife = max(r.MinLife, c.minLife)
 	held, now := c.lookup(user), time.Now()
 	if held != nil && held.token.Remaining(now) > r.MinLife {
-		if held.token.Remaining(now) <= held.half && c.refresh(user, held) {
+		if held.token.Remaining(now) <= held.half && c.refresh(user, held, now) {
 			c.count("refresh_ahead")
 		} else {
 			c.count("hit")
@@ -152,14 +155,16 @@ func (c *Cache) lookup(user sethealth.User) *entry {
 
 // keep remembers a token whose end is known.
 func (c *Cache) keep(user sethealth.User, token sethealth.Token) {
-	left := token.Remaining(time.Now())
+	now := time.Now()
+	left := token.Remaining(now)
 	if c.tokens == nil || token.Expires.IsZero() || left <= 0 {
 		return
 	}
 	e := &entry{token: token, half: c.options.TTL / 2}
-	// Sethealth may give far less than was requested: a new token at once would be no better.
-	if e.half == 0 || token.Source == sethealth.Minted && left <= e.half {
+	if e.half == 0 {
 		e.half = left / 2
+	} else if token.Source == sethealth.Minted && left <= e.half {
+		e.refreshAt.Store(now.Add(refreshPause).UnixNano()) // Sethealth gives less than was requested: a new one at once is no better
 	}
 	e.token.Source = sethealth.Cache
 	c.tokens.Set(user, e)

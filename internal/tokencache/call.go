@@ -10,8 +10,8 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// failureMemory is how long a failure answers the user's other requests, so that many tabs do not make many
-// calls during an outage.
+// failureMemory is how long a failure answers the user's other requests while the cached token can stand in,
+// so that many tabs do not make many calls during an outage.
 const failureMemory = time.Second
 
 // failure is how the last call for a user ended.
@@ -20,12 +20,17 @@ type failure struct {
 	err error
 }
 
-// recentFailure is the error of the user's last call, if it failed just now.
-func (c *Cache) recentFailure(user sethealth.User) error {
-	if f, ok := c.failures.GetIfPresent(user); ok && time.Since(f.at) < failureMemory {
-		return f.err
+// recentFailure is the error of the user's last call, if it failed after the request began, which then counts
+// as one that waited for it, or just now while the cached token can stand in.
+func (c *Cache) recentFailure(user sethealth.User, began time.Time) error {
+	f, ok := c.failures.GetIfPresent(user)
+	if !ok || !f.at.After(began) && time.Since(f.at) >= failureMemory {
+		return nil
 	}
-	return nil
+	if _, standsIn := c.standIn(user); !standsIn && !f.at.After(began) {
+		return nil
+	}
+	return f.err
 }
 
 // errStandInTime: the wait for a new token has taken until the end of the cached one is near.
@@ -34,6 +39,7 @@ var errStandInTime = errors.New("tokencache: the cached token is near its end")
 // fresh waits for a token with more than the requested life left. If there is none, or it takes until the
 // end of the cached one is near, that one stands in.
 func (c *Cache) fresh(ctx context.Context, user sethealth.User, r sethealth.Request, held *entry) (sethealth.Token, error) {
+	began := time.Now()
 	var standInTime <-chan time.Time
 	if held != nil {
 		if spare := held.token.Remaining(time.Now()) - staleLife - staleMargin; spare > 0 {
@@ -43,7 +49,7 @@ func (c *Cache) fresh(ctx context.Context, user sethealth.User, r sethealth.Requ
 		}
 	}
 	for {
-		token, err := c.next(ctx, user, r, standInTime)
+		token, err := c.next(ctx, user, r, began, standInTime)
 		if err == nil {
 			if c.satisfies(token, user, r) {
 				return token, nil
@@ -61,12 +67,12 @@ func (c *Cache) fresh(ctx context.Context, user sethealth.User, r sethealth.Requ
 }
 
 // next is the result of the user's call in progress, or of a new one.
-func (c *Cache) next(ctx context.Context, user sethealth.User, r sethealth.Request, standInTime <-chan time.Time) (sethealth.Token, error) {
-	if err := c.recentFailure(user); err != nil {
+func (c *Cache) next(ctx context.Context, user sethealth.User, r sethealth.Request, began time.Time, standInTime <-chan time.Time) (sethealth.Token, error) {
+	if err := c.recentFailure(user, began); err != nil {
 		return sethealth.Token{}, err
 	}
 	select {
-	case result := <-c.calls.DoChan(user.Key(), func() (any, error) { return c.call(ctx, user, r) }):
+	case result := <-c.calls.DoChan(user.Key(), func() (any, error) { return c.call(ctx, user, r, began) }):
 		token, _ := result.Val.(sethealth.Token)
 		return token, result.Err
 	case <-standInTime:
@@ -84,14 +90,15 @@ func (c *Cache) satisfies(token sethealth.Token, user sethealth.User, r sethealt
 }
 
 // refresh starts the one background refresh of a cached token, and reports whether it did.
-func (c *Cache) refresh(user sethealth.User, held *entry) bool {
-	if c.recentFailure(user) != nil || !held.refreshing.CompareAndSwap(false, true) {
+func (c *Cache) refresh(user sethealth.User, held *entry, now time.Time) bool {
+	due := held.refreshAt.Load()
+	if now.UnixNano() < due || c.recentFailure(user, now) != nil || !held.refreshAt.CompareAndSwap(due, now.Add(refreshPause).UnixNano()) {
 		return false
 	}
 	// More than half is asked for, or Redis would give the same token. The request has nothing to do with
 	// the call: its context stays out.
 	done := c.calls.DoChan(user.Key(), func() (any, error) {
-		return c.call(context.Background(), user, sethealth.Request{MinLife: held.half})
+		return c.call(context.Background(), user, sethealth.Request{MinLife: held.half}, now)
 	})
 	go func() {
 		outcome := "ok"
@@ -99,18 +106,20 @@ func (c *Cache) refresh(user sethealth.User, held *entry) bool {
 			outcome = "failed"
 		}
 		c.metrics.refreshes.WithLabelValues(outcome).Inc()
-		held.refreshing.Store(false)
 	}()
 	return true
 }
 
 // call gets one token that any number of requests wait for. It belongs to none of them: when one leaves, it
 // goes on. The values of the context stay, for the trace.
-func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Request) (token sethealth.Token, err error) {
+func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Request, began time.Time) (token sethealth.Token, err error) {
 	if !c.begin() {
 		return sethealth.Token{}, errClosed
 	}
 	defer c.running.Done()
+	if err := c.recentFailure(user, began); err != nil { // another call has failed since the caller looked
+		return sethealth.Token{}, err
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.options.Timeout+2*lockLife)
 	defer cancel()
 	defer context.AfterFunc(c.base, cancel)()
@@ -124,7 +133,7 @@ func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Reque
 			c.failures.Set(user, failure{time.Now(), err})
 		}
 	}()
-	// Another call may have ended since the caller looked.
+	// Or it has succeeded.
 	if e := c.lookup(user); e != nil && e.token.Remaining(time.Now()) > r.MinLife {
 		return e.token, nil
 	}

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	connections = 64
+	// Few connections carry more in a burst than many that have to be dialed first.
+	connections = 8
 	// Connections are renewed, so that a changed DNS name is followed.
 	connectionAge = 4 * time.Minute
 	// A dial goes on without the request that began it, so that it may take longer than one may wait.
@@ -57,8 +58,8 @@ func connectOptions(current secret.Source) (*redis.UniversalOptions, error) {
 	// With the defaults, a request would wait 5 s for a server that hangs.
 	o.ContextTimeoutEnabled = true
 	o.MaxRetries, o.DialerRetries = -1, 1
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, time.Second, time.Second
-	o.PoolTimeout = commandTimeout * 4 / 5 // sooner than the command's own end, to be told apart
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, commandTimeout, commandTimeout
+	o.PoolTimeout = redisBudget * 4 / 5 // sooner than the request's own end, to be told apart
 	o.PoolSize, o.MaxActiveConns, o.PipelinePoolSize = connections, connections, -1
 	o.ConnMaxLifetime = connectionAge
 	o.ReadBufferSize, o.WriteBufferSize = bufferSize, bufferSize
@@ -138,7 +139,11 @@ const notAllowed = "the user lacks permissions: allow it EVAL, GET, SET, DEL and
 func explainRedis(ctx context.Context, err error) error {
 	reply, ok := errors.AsType[redis.Error](err)
 	if !ok {
-		return outgoing.Explain(ctx, err, "no valid answer; does it speak the Redis protocol?")
+		failure := outgoing.Explain(ctx, err, "no valid answer: see whether it speaks the Redis protocol")
+		if failure.Timeout {
+			return errors.New("no answer in time: see whether it runs, speaks TLS if REDIS_URL begins with rediss, or a firewall is in between")
+		}
+		return failure
 	}
 	said := strings.TrimPrefix(reply.Error(), "ERR ")
 	for _, r := range replies {

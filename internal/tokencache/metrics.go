@@ -46,3 +46,33 @@ func (m *metrics) withRedis(reg prometheus.Registerer) {
 	}
 	reg.MustRegister(m.shared)
 }
+
+func (r *Redis) register(reg prometheus.Registerer) {
+	r.took = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:                        "tokenvend_redis_command_duration_seconds",
+		Help:                        "Round trips to Redis, failed ones included.",
+		Buckets:                     []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1},
+		NativeHistogramBucketFactor: 1.1,
+	}, []string{"operation"})
+	r.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tokenvend_redis_errors_total",
+		Help: "Round trips to Redis that failed. Those skipped while it is unavailable are not among them.",
+	}, []string{"operation"})
+	r.tampered = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "tokenvend_shared_tampered_total",
+		Help: "Entries in Redis that could not be opened, and were dropped.",
+	})
+	for _, operation := range []string{opGet, opLock, opRelease, opStore, opDrop, opLimit, opProbe} {
+		r.took.WithLabelValues(operation)
+		r.failed.WithLabelValues(operation)
+	}
+	reg.MustRegister(r.took, r.failed, r.tampered, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tokenvend_redis_up",
+		Help: "1 while Redis answers, 0 while each replica goes on with its own memory.",
+	}, func() float64 {
+		if r.up() {
+			return 1
+		}
+		return 0
+	}))
+}

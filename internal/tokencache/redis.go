@@ -18,11 +18,13 @@ import (
 )
 
 const (
-	// commandTimeout bounds one round trip, and redisBudget all of a request's.
+	// commandTimeout bounds one command, and redisBudget all that a request waits: also for a connection.
 	commandTimeout = 50 * time.Millisecond
 	redisBudget    = 100 * time.Millisecond
-	// breakerFailures in a row stop all commands for breakerDelay.
+	// So many failures in a row, over so much time, stop all commands for a while. Without the time, one moment
+	// without processor would be enough, in which many commands fail at once.
 	breakerFailures = 3
+	breakerTime     = 200 * time.Millisecond
 	breakerDelay    = time.Second
 	// probeEvery keeps the state true without requests, and spares them the first try after an outage.
 	probeEvery = time.Second
@@ -84,11 +86,7 @@ func NewRedis(c Config, d RedisDeps) (*Redis, error) {
 	r := &Redis{
 		deps: d, options: options, client: redis.NewUniversalClient(options),
 		availability: outgoing.NewAvailability("redis", d.Logger),
-		breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-			Timeout:     breakerDelay,
-			ReadyToTrip: func(counts gobreaker.Counts) bool { return counts.ConsecutiveFailures >= breakerFailures },
-			IsExcluded:  func(err error) bool { return err == errNoVerdict },
-		}),
+		breaker:      newRedisBreaker(),
 	}
 	r.register(d.Registerer)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -97,34 +95,18 @@ func NewRedis(c Config, d RedisDeps) (*Redis, error) {
 	return r, nil
 }
 
-func (r *Redis) register(reg prometheus.Registerer) {
-	r.took = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:                        "tokenvend_redis_command_duration_seconds",
-		Help:                        "Round trips to Redis, failed ones included.",
-		Buckets:                     []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1},
-		NativeHistogramBucketFactor: 1.1,
-	}, []string{"operation"})
-	r.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "tokenvend_redis_errors_total",
-		Help: "Round trips to Redis that failed. Those skipped while it is unavailable are not among them.",
-	}, []string{"operation"})
-	r.tampered = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "tokenvend_shared_tampered_total",
-		Help: "Entries in Redis that could not be opened, and were dropped.",
+func newRedisBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
+	var failing time.Time // since when; under the breaker's lock
+	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Timeout: breakerDelay,
+		ReadyToTrip: func(counts gobreaker.Counts) bool {
+			if counts.ConsecutiveFailures == 1 {
+				failing = time.Now()
+			}
+			return counts.ConsecutiveFailures >= breakerFailures && time.Since(failing) >= breakerTime
+		},
+		IsExcluded: func(err error) bool { return err == errNoVerdict },
 	})
-	for _, operation := range []string{opGet, opLock, opRelease, opStore, opDrop, opLimit, opProbe} {
-		r.took.WithLabelValues(operation)
-		r.failed.WithLabelValues(operation)
-	}
-	reg.MustRegister(r.took, r.failed, r.tampered, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tokenvend_redis_up",
-		Help: "1 while Redis answers, 0 while each replica goes on with its own memory.",
-	}, func() float64 {
-		if r.answered.Load() && r.breaker.State() == gobreaker.StateClosed {
-			return 1
-		}
-		return 0
-	}))
 }
 
 // The operations, as metrics name them.
@@ -154,12 +136,11 @@ func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipel
 		return nil, errRedis
 	}
 	began := time.Now()
-	bounded, cancel := context.WithTimeout(ctx, min(limit, commandTimeout))
+	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	pipe := r.client.Pipeline()
 	queue(pipe)
-	commands, _ := pipe.Exec(bounded)
-	err = firstError(commands)
+	commands, err := exec(bounded, pipe)
 	r.took.WithLabelValues(operation).Observe(time.Since(began).Seconds())
 	switch {
 	case err == nil && writes[operation]:
@@ -181,6 +162,9 @@ func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipel
 	return commands, nil
 }
 
+// up reports whether Redis has answered and is available.
+func (r *Redis) up() bool { return r.answered.Load() && r.breaker.State() == gobreaker.StateClosed }
+
 // record notes the state. A failure counts once the breaker has opened, so that a single one is not logged.
 func (r *Redis) record(err error) {
 	state := r.breaker.State()
@@ -193,14 +177,23 @@ func (r *Redis) record(err error) {
 	}
 }
 
-// firstError is that of the first command that failed. A missing entry is none, nor is one of another type.
-func firstError(commands []redis.Cmder) error {
+// exec makes one round trip. Its error is that of the first command that failed, or of the connection, which
+// go-redis does not always give to the commands. A missing entry is no failure, nor is one of another type.
+func exec(ctx context.Context, pipe redis.Pipeliner) ([]redis.Cmder, error) {
+	commands, err := pipe.Exec(ctx)
 	for _, command := range commands {
-		if err := command.Err(); err != nil && err != redis.Nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-			return err
+		if err := command.Err(); failed(err) {
+			return nil, err
 		}
 	}
-	return nil
+	if failed(err) {
+		return nil, err
+	}
+	return commands, nil
+}
+
+func failed(err error) bool {
+	return err != nil && err != redis.Nil && !redis.HasErrorPrefix(err, "WRONGTYPE")
 }
 
 // watch probes Redis until ctx ends.
@@ -237,8 +230,7 @@ func (r *Redis) Check(ctx context.Context) error {
 		defer cancel()
 		pipe := r.client.Pipeline()
 		queueProbe(pipe)
-		commands, _ := pipe.Exec(ctx)
-		if err := firstError(commands); err != nil {
+		if _, err := exec(ctx, pipe); err != nil {
 			return explainRedis(ctx, err)
 		}
 		return nil

@@ -24,6 +24,7 @@ func TestARejectedTokenIsReplacedOnceForAllTabs(t *testing.T) {
 				assert.Equal(t, "alice#2", got.Value.Reveal())
 			}()
 		}
+		synctest.Wait() // all of them have reported it
 		go func() {
 			assert.Equal(t, "alice#2", r.issue(0).Value.Reveal(), "nor is it issued to a tab that does not know")
 		}()

@@ -17,7 +17,8 @@ const (
 	// replica that died, or a foreign lock, can cost a request.
 	lockLife = 3 * time.Second
 	// pollMin is the least pause of a replica that waits for another one's token; the most is three times that.
-	pollMin = 25 * time.Millisecond
+	pollMin    = 25 * time.Millisecond
+	storeTries = 3
 	// tamperLogEvery bounds what somebody who can write to Redis can make the log say.
 	tamperLogEvery = time.Minute
 )
@@ -113,10 +114,14 @@ func (s *shared) publish(user sethealth.User, token sethealth.Token, err error) 
 			s.release(ctx, lock)
 			return
 		}
-		_, _ = s.redis.do(ctx, opStore, func(pipe redis.Pipeliner) {
-			pipe.Set(ctx, key, n.seal(key, token), left)
-			pipe.Del(ctx, lock)
-		})
+		for range storeTries { // nobody waits here, but other replicas do
+			if _, err := s.redis.do(ctx, opStore, func(pipe redis.Pipeliner) {
+				pipe.Set(ctx, key, n.seal(key, token), left)
+				pipe.Del(ctx, lock)
+			}); err == nil {
+				return
+			}
+		}
 	})
 }
 

@@ -1,93 +1,108 @@
 //go:build linux
 
-// Command bench measures the built tokenvend as a process against its peers on the same machine: each
-// server on one CPU, the load on the other, in rounds that take turns. What it prints are ratios to bare
-// net/http in the same round, because the numbers themselves belong to the machine.
-//
-//	go run ./bench [flags] table     the table of peers
-//	go run ./bench [flags] cold      users never seen before, against a call for each request
-//	go run ./bench [flags] start     exec to the first token
-//	go run ./bench [flags] grow DIR  how cost grows: growth.csv and growth-*.svg in DIR
-//	go run ./bench [flags] profile FILE  a CPU profile of tokenvend under the load of the warm path
+// Command bench measures the built tokenvend against its peers on the same machine: each server on one CPU,
+// the load and Sethealth's side on another, in short turns. The figures to compare are the shares of
+// bare net/http within one run; the numbers themselves belong to the machine.
 package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
-// settings are the flags.
-type settings struct {
-	rounds      int
-	each        time.Duration
-	connections int
-	users       int
-	only        string
-	noLatency   bool
-	tls         bool
-	other       string
-	maxUsers    int
-	serverCPU   int
-	loadCPU     int
-}
+const (
+	serverCPU = 0
+	loadCPU   = 1
+	rounds    = 9
+	turnTime  = 500 * time.Millisecond
+)
 
 func main() {
-	s := settings{}
-	flag.IntVar(&s.rounds, "rounds", 7, "how often each server has its turn")
-	flag.DurationVar(&s.each, "each", 2*time.Second, "how long a turn is")
-	flag.IntVar(&s.connections, "connections", 32, "connections at once")
-	flag.IntVar(&s.users, "users", 1000, "signed-in users")
-	flag.StringVar(&s.only, "only", "", "for table and grow: a part of it, by the beginning of its name")
-	flag.IntVar(&s.maxUsers, "max-users", 1_000_000, "for grow: go no further")
-	flag.StringVar(&s.other, "other", "", "for table: another tokenvend binary, to compare two builds")
-	flag.BoolVar(&s.noLatency, "no-latency", false, "for table: leave out the latency at half load")
-	flag.BoolVar(&s.tls, "tls", false, "let the stand-in for Sethealth speak TLS and HTTP/2, as Sethealth does; plain HTTP/1.1 otherwise")
-	flag.IntVar(&s.serverCPU, "server-cpu", 0, "the CPU that servers run on")
-	flag.IntVar(&s.loadCPU, "load-cpu", 1, "the CPU that the load, and the stand-in for Sethealth, run on")
-	flag.Parse()
-	if err := run(s, flag.Args()); err != nil {
+	l := &launcher{}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		l.close() // no server outlives an interrupted run
+		os.Exit(1)
+	}()
+	err := run(l)
+	l.close()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(s settings, args []string) error {
+func run(l *launcher) error {
 	if runtime.NumCPU() < 2 {
-		return errors.New("this needs two CPUs, one for the server and one for the load")
+		return errors.New("needs two CPUs, one for the server and one for the load")
 	}
-	w, err := newWorkshop()
-	if w != nil {
-		defer w.close()
-		// The servers must not outlive an interrupted run.
-		interrupted := make(chan os.Signal, 1)
-		signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE)
-		go func() {
-			<-interrupted
-			w.close()
-			os.Exit(1)
-		}()
+	if err := l.build(); err != nil {
+		return err
 	}
+	near, err := l.start("upstream", loadCPU)
 	if err != nil {
 		return err
 	}
-	switch {
-	case len(args) == 0, len(args) == 1 && args[0] == "table":
-		return table(s, w)
-	case len(args) == 1 && args[0] == "cold":
-		return cold(s, w)
-	case len(args) == 1 && args[0] == "start":
-		return start(s, w)
-	case len(args) == 2 && args[0] == "grow":
-		return grow(s, w, args[1])
-	case len(args) == 2 && args[0] == "profile":
-		return profile(s, w, args[1])
-	default:
-		return errors.New("table, cold, start, grow DIR or profile FILE")
+	targets, err := startTargets(l, near)
+	if err != nil {
+		return err
 	}
+	sparse, err := sparseLoad(targets[0], targets[1])
+	if err != nil {
+		return err
+	}
+	if err := takeTurns(targets); err != nil {
+		return err
+	}
+	printTable(targets)
+	printGoals(sparse)
+	for _, measure := range []func(*launcher, *process) ([]goal, error){startup, population} {
+		goals, err := measure(l, near)
+		if err != nil {
+			return err
+		}
+		printGoals(goals)
+	}
+	return nil
+}
+
+// startTargets starts the rows of the table, bare first. Sethealth's side is as far away as Sethealth for the
+// serverless function alone: the others have asked for all tokens before they are measured.
+func startTargets(l *launcher, near *process) (targets []*target, err error) {
+	far, err := l.start("upstream", loadCPU, "DELAY=50ms")
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range []struct {
+		name, server string
+		algorithm    jose.SignatureAlgorithm
+		upstream     *process
+	}{
+		{"bare net/http", "bare", jose.HS256, near},
+		{"tokenvend HS256", "tokenvend", jose.HS256, near},
+		{"tokenvend ES256", "tokenvend", jose.ES256, near},
+		{"tokenvend RS256", "tokenvend", jose.RS256, near},
+		{"obvious HS256", "obvious", jose.HS256, near},
+		{"serverless", "serverless", jose.HS256, far},
+	} {
+		s, err := withJWT(row.algorithm, 1000)
+		if err != nil {
+			return nil, err
+		}
+		t, err := l.startTarget(row.name, row.server, row.upstream, s)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, t)
+	}
+	return targets, nil
 }

@@ -105,7 +105,6 @@ func (p tab) untilToken() {
 	p.until("a token", `/^token_id [0-9a-f]{16}$/.test(document.getElementById('masked').innerText)`)
 }
 
-// press types keys as a hand does.
 func (p tab) press(keys ...string) {
 	p.t.Helper()
 	for _, key := range keys {
@@ -132,7 +131,6 @@ func (p tab) tabTo(id string, with ...chromedp.Modifier) {
 	require.FailNow(p.t, "the keyboard does not reach "+id)
 }
 
-// signInAs signs in by mouse.
 func (p tab) signInAs(user string) {
 	p.t.Helper()
 	p.do(chromedp.SetValue(chromedp.CSS("#user"), user), chromedp.Click(chromedp.CSS("#sign-in button")))
@@ -156,7 +154,6 @@ func TestTheDemoByKeyboardAlone(t *testing.T) {
 	assert.Equal(t, "user", eval[string](p, "document.activeElement.id"))
 	p.press("d", "a", "v", "e", kb.Enter)
 	p.untilToken()
-	assert.Equal(t, "dave", p.text("who"))
 	p.until("the focus goes on", "document.activeElement.id === 'sign-out'")
 	p.untilText("calls", "1")
 
@@ -220,6 +217,7 @@ func TestTheDemoThroughFailures(t *testing.T) {
 	d.kill()
 	p.untilText("tokenvend", "unknown")
 	assert.Contains(t, p.text("banner"), "does not answer")
+	assert.Zero(t, eval[int](p, "document.querySelectorAll('[aria-pressed=true]').length"), "nothing is claimed that is not known")
 	p.click("#sign-in button")
 	p.untilLog("The backend does not answer.")
 	p.audit("stopped")

@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -15,98 +16,72 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-func TestNineHundredRequestsOfThirtyUsersBuyThirtyTokens(t *testing.T) {
-	f := newFleet(t, redistest.Start(t), 3)
-	// On a machine that keeps even Redis waiting for a tenth of a second, replicas go on without it, as
-	// they are to do. Such a round proves nothing and is repeated.
+const users, replicas = 20, 3
+
+func TestSimultaneousRequestsToAllReplicasMakeOneCallForEachUser(t *testing.T) {
+	f := newFleet(t, redistest.Start(t), replicas, harness.Env{"RATE_LIMIT": "off"})
 	for round := range 5 {
+		f.wait(true)
 		f.sethealth.Reset()
-		before, minted, shared := f.redisErrors(), f.lookups("minted"), f.lookups("shared")
-		f.rush(fmt.Sprint(round))
-		if f.redisErrors() > before {
-			t.Logf("some did not get Redis' answer in time under this load (%d calls), once more", f.sethealth.Calls())
+		before, minted, shared := f.troubled(), f.lookups("minted"), f.lookups("shared")
+		f.rush(round)
+		if f.troubled() > before {
+			t.Logf("some did not get Redis' answer in time (%d calls), once more", f.sethealth.Calls())
 			continue
 		}
-		assert.Equal(t, 30, f.sethealth.Calls())
-		f.assertSourcesAreTrue(fmt.Sprintf("user-%d-", round))
-		assert.EqualValues(t, 30, f.lookups("minted")-minted)
-		assert.EqualValues(t, 60, f.lookups("shared")-shared, "two of three replicas share each token")
+		assert.Equal(t, users, f.sethealth.Calls())
+		assert.EqualValues(t, users, f.lookups("minted")-minted)
+		assert.EqualValues(t, users*(replicas-1), f.lookups("shared")-shared, "the other replicas share each token")
+		f.assertOneMinter(round)
 		return
 	}
 	t.Fatal("in five rounds, redis never answered all in time")
 }
 
-func (f *fleet) redisErrors() (sum float64) {
-	for _, s := range f.replicas {
-		sum += s.Metric("tokenvend_redis_errors_total") + float64(len(changes(s)))
-	}
-	return sum
-}
-
-// rush sends 900 requests at once, ten of each of 30 users to each of the replicas.
-func (f *fleet) rush(round string) {
+// rush sends ten requests of each user to each replica, all at once.
+func (f *fleet) rush(round int) {
 	var all sync.WaitGroup
-	var sessions [30]string
-	for i := range sessions {
-		sessions[i] = harness.Session(f.t, fmt.Sprintf("user-%s-%d", round, i))
-	}
 	start := make(chan struct{})
-	for i := range 900 {
-		who := i % 30
-		all.Go(func() {
-			<-start
-			answer, err := f.replicas[i/30%3].Try("POST", "/token", "", "Authorization", "Bearer "+sessions[who])
-			if assert.NoError(f.t, err) && assert.Equal(f.t, "ok", answer.Code(), answer.Body) {
-				user, ok := f.verify(answer.Token())
-				assert.True(f.t, ok)
-				assert.Equal(f.t, fmt.Sprintf("user-%s-%d", round, who), user)
-			}
-		})
+	for i := range users {
+		user := fmt.Sprintf("user-%d-%d", round, i)
+		session := harness.Session(f.t, user)
+		for j := range 10 * replicas {
+			all.Go(func() {
+				<-start
+				answer, err := f.replicas[j%replicas].Try("POST", "/token", "", "Authorization", "Bearer "+session)
+				assert.NoError(f.t, err)
+				assert.Equal(f.t, user, ownerOf(f.sethealth, answer), answer.Body)
+			})
+		}
 	}
 	close(start)
 	all.Wait()
 }
 
-// assertSourcesAreTrue reads the audit records of the users whose names begin so: each user has one
-// token; one replica says that it minted it, the others that they share it; and none says that a token
-// was in its memory before it got there.
-func (f *fleet) assertSourcesAreTrue(prefix string) {
-	minters, hashes := map[string]map[int]bool{}, map[string]map[string]bool{}
-	records := 0
+// assertOneMinter reads the audit records of a round: each user has one token, which one replica requested
+// and the others shared.
+func (f *fleet) assertOneMinter(round int) {
+	tokens, minters := map[any]map[any]bool{}, map[any]map[int]bool{}
 	for i, s := range f.replicas {
-		first := map[string]string{}
-		for _, record := range s.Audit(300) {
-			user, _ := record["subject"].(string)
-			if len(user) < len(prefix) || user[:len(prefix)] != prefix {
+		for _, record := range s.Audit(10 * users) {
+			user := record["subject"]
+			if !strings.HasPrefix(user.(string), fmt.Sprintf("user-%d-", round)) {
 				continue
 			}
-			records++
-			source := record["source"].(string)
-			if minters[user] == nil {
-				minters[user], hashes[user] = map[int]bool{}, map[string]bool{}
+			if tokens[user] == nil {
+				tokens[user], minters[user] = map[any]bool{}, map[int]bool{}
 			}
-			hashes[user][record["token_sha256"].(string)] = true
-			switch source {
-			case "minted":
+			tokens[user][record["token_sha256"]] = true
+			assert.Contains(f.t, []string{"minted", "shared", "cache"}, record["source"])
+			if record["source"] == "minted" {
 				minters[user][i] = true
-			case "shared", "cache":
-			default:
-				assert.Fail(f.t, "a source that cannot be", "%s", source)
-			}
-			if first[user] == "" || first[user] == "cache" {
-				first[user] = source
 			}
 		}
-		for user, source := range first {
-			assert.NotEqual(f.t, "cache", source, "%s: somebody brought it into the memory of replica %d", user, i)
-			assert.Equal(f.t, source == "minted", minters[user][i], "%s: a replica that minted does not share", user)
-		}
-		assert.Len(f.t, first, 30)
 	}
-	assert.Equal(f.t, 900, records)
-	for user := range minters {
-		assert.Len(f.t, minters[user], 1, "%s: one replica minted", user)
-		assert.Len(f.t, hashes[user], 1, "%s: one token", user)
+	assert.Len(f.t, tokens, users)
+	for user := range tokens {
+		assert.Len(f.t, tokens[user], 1, "%s: one token", user)
+		assert.Len(f.t, minters[user], 1, "%s: one replica requested it", user)
 	}
 }
 
@@ -120,13 +95,11 @@ func (f *fleet) lookups(result string) (sum float64) {
 
 func TestTheRateLimitIsTheFleetsAndEachReplicasOwnWithoutRedis(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, redistest.Start(t), 3, "RATE_LIMIT", "60/1m")
-	// passed is how many of 90 requests to each of some replicas pass, and how many more may, because
-	// one becomes free each second.
-	passed := func(user string, replicas ...*harness.Service) (n, more int) {
-		session, began := harness.Session(t, user), time.Now()
-		for range 90 {
-			for _, s := range replicas {
+	f := newFleet(t, redistest.Start(t), replicas, harness.Env{"RATE_LIMIT": "30/1h"})
+	passed := func(user string) (n int) {
+		session := harness.Session(t, user)
+		for range 40 {
+			for _, s := range f.replicas {
 				answer := s.Ask(session)
 				if answer.Status == 200 {
 					n++
@@ -136,35 +109,33 @@ func TestTheRateLimitIsTheFleetsAndEachReplicasOwnWithoutRedis(t *testing.T) {
 				require.NotEmpty(t, answer.Header.Get("Retry-After"))
 			}
 		}
-		return n, int(time.Since(began)/time.Second) + 1
+		return n
 	}
-	n, more := passed("alice", f.replicas...)
-	assert.GreaterOrEqual(t, n, 60)
-	assert.LessOrEqual(t, n, 60+more, "60 over all three replicas")
-
+	// A replica that does not get Redis' answer in time decides by itself.
+	assertShared := func(user string) {
+		t.Helper()
+		for try := range 5 {
+			before := f.troubled()
+			n := passed(fmt.Sprint(user, try))
+			if f.troubled() == before {
+				assert.Equal(t, 30, n, "30 over all replicas")
+				return
+			}
+		}
+		t.Fatal("in five rounds, redis never answered all in time")
+	}
+	assertShared("alice")
 	f.redis.Kill()
-	for i, s := range f.replicas {
-		requireServed(t, f.sethealth, s, fmt.Sprintf("somebody-%d", i))
-		waitFor(t, s, false)
-	}
-	for _, s := range f.replicas {
-		n, more := passed("bob", s)
-		assert.GreaterOrEqual(t, n, 60)
-		assert.LessOrEqual(t, n, 60+more, "60 for each replica")
-	}
-
+	f.wait(false)
+	assert.Equal(t, 30*replicas, passed("bob"), "30 for each replica")
 	f.redis.Run()
-	for _, s := range f.replicas {
-		waitFor(t, s, true)
-	}
-	n, more = passed("carol", f.replicas...)
-	assert.GreaterOrEqual(t, n, 60)
-	assert.LessOrEqual(t, n, 60+more, "the fleet's again")
+	f.wait(true)
+	assertShared("carol")
 }
 
-func TestAReplicaKilledInTheMiddleOfAMintIsReplacedWithinSeconds(t *testing.T) {
+func TestAReplicaKilledDuringItsCallIsReplacedWithinSeconds(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, redistest.Start(t), 3)
+	f := newFleet(t, redistest.Start(t), replicas, nil)
 	f.sethealth.Set(faults.Faults{Hang: true, Times: 1})
 	session := harness.Session(t, "alice")
 	var all sync.WaitGroup
@@ -172,31 +143,65 @@ func TestAReplicaKilledInTheMiddleOfAMintIsReplacedWithinSeconds(t *testing.T) {
 		_, err := f.replicas[0].Try("POST", "/token", "", "Authorization", "Bearer "+session)
 		assert.Error(t, err, "its replica is dead")
 	})
-	harness.Eventually(t, soon, "the mint has begun", func() bool { return f.sethealth.Calls() == 1 })
-	answers := make(chan harness.Answer, 10)
-	for i := range cap(answers) {
+	harness.Eventually(t, soon, "the call has begun", func() bool { return f.sethealth.Calls() == 1 })
+	for i := range 10 {
 		all.Go(func() {
 			answer, err := f.replicas[1+i%2].Try("POST", "/token", "", "Authorization", "Bearer "+session)
 			assert.NoError(t, err)
-			answers <- answer
+			assert.Equal(t, "alice", ownerOf(f.sethealth, answer), answer.Body)
 		})
 	}
-	harness.Eventually(t, soon, "the others wait", func() bool {
-		return f.replicas[1].Metric("tokenvend_redis_command_duration_seconds_count", `operation="look"`) > 1 &&
-			f.replicas[2].Metric("tokenvend_redis_command_duration_seconds_count", `operation="look"`) > 1
-	})
-	require.Empty(t, answers)
 	f.replicas[0].Signal(syscall.SIGKILL)
 	killed := time.Now()
 	all.Wait()
-	took := time.Since(killed)
-	t.Logf("served %v after the kill", took.Round(time.Millisecond))
-	assert.Less(t, took, 6*time.Second)
-	close(answers)
-	for answer := range answers {
-		require.Equal(t, "ok", answer.Code(), answer.Body)
-		user, _ := f.verify(answer.Token())
-		assert.Equal(t, "alice", user)
+	assert.Less(t, time.Since(killed), soon)
+	assert.LessOrEqual(t, f.sethealth.Calls(), 3, "the dead replica's, and one more of each other at most")
+}
+
+// Whoever can write to Redis can take locks and spoil limits, and keeps nobody out.
+func TestAForeignLockOrLimitCostsSecondsAtMost(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, redistest.Start(t), 1, nil)
+	served(t, f.sethealth, f.replicas[0], "alice")
+	f.settled(1)
+	token := f.keys(":token")[0]
+	lock, limit := strings.Replace(token, ":token", ":lock", 1), ""
+	harness.Eventually(t, soon, "the limit's name", func() bool {
+		served(t, f.sethealth, f.replicas[0], "alice")
+		for _, name := range f.keys(":limit") {
+			limit = name
+		}
+		return limit != ""
+	})
+	for name, spoil := range map[string]func(){
+		"a lock that never ends":    func() { f.redis.Do("SET", lock, "x") },
+		"a lock of another type":    func() { f.redis.Do("RPUSH", lock, "x") },
+		"a token of another type":   func() { f.redis.Do("RPUSH", token, "x") },
+		"a limit that is no number": func() { f.redis.Do("SET", limit, "x") },
+		"a limit in far future":     func() { f.redis.Do("SET", limit, "99999999999999999999") },
+		"a limit without end":       func() { f.redis.Do("SET", limit, "inf") },
+		"a limit of another type":   func() { f.redis.Do("RPUSH", limit, "x") },
+		"a whole limit used up":     func() { f.redis.Do("SET", limit, fmt.Sprint(time.Now().Add(time.Minute).UnixMicro())) },
+	} {
+		f.redis.Do("DEL", token, lock, limit)
+		fresh := f.start(nil)
+		spoil()
+		began := time.Now()
+		harness.Eventually(t, soon, name, func() bool { return fresh.Ask(harness.Session(t, "alice")).Status == 200 })
+		t.Logf("%s: served after %v", name, time.Since(began).Round(time.Millisecond))
+		assert.Zero(t, len(changes(fresh)), "%s: redis is not blamed", name)
+		fresh.Stop()
 	}
-	assert.Equal(t, 2, f.sethealth.Calls(), "the dead replica's and one more")
+}
+
+func TestTheFleetSharesUnderFIPSOnly(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, redistest.Start(t), 2, harness.Env{"GODEBUG": "fips140=only"})
+	f.requireShares(f.replicas[0], f.replicas[1])
+	for _, s := range f.replicas {
+		assert.Equal(t, 1.0, s.Metric("tokenvend_redis_up"))
+		assert.NotContains(t, s.Output(), "panic")
+	}
+	result := harness.Run(t, f.env, "check")
+	assert.Zero(t, result.Code, result.Stdout+result.Stderr)
 }

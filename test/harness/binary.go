@@ -37,7 +37,11 @@ func build(command string) func() (string, error) {
 			return "", err
 		}
 		path := filepath.Join(dir, command)
-		cmd := exec.Command("go", "build", fmt.Sprintf("-race=%t", !withoutRaces), "-o", path, "./cmd/"+command)
+		args := []string{"build", fmt.Sprintf("-race=%t", !withoutRaces), "-o", path}
+		if coverDir != "" {
+			args = append(args, "-cover", "-coverpkg=./internal/...,./cmd/tokenvend")
+		}
+		cmd := exec.Command("go", append(args, "./cmd/"+command)...)
 		cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", errors.New(string(out))
@@ -45,6 +49,9 @@ func build(command string) func() (string, error) {
 		return path, nil
 	})
 }
+
+// coverDir is where the binary leaves what it has covered; empty for nowhere.
+var coverDir = os.Getenv("TOKENVEND_COVERDIR")
 
 // buildDir is named after the test process, which has no end at which it could be removed.
 const buildDir = "tokenvend-test-%d"
@@ -101,6 +108,9 @@ func (e Env) With(more Env) Env {
 
 func (e Env) list() []string {
 	list := []string{"GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=50", "TMPDIR=" + os.TempDir()}
+	if coverDir != "" {
+		list = append(list, "GOCOVERDIR="+coverDir)
+	}
 	for name, value := range e {
 		list = append(list, name+"="+value)
 	}

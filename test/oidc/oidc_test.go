@@ -3,6 +3,7 @@ package oidc_test
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -123,7 +124,7 @@ func TestAWrongClientSecretIsTheOperatorsTroubleAndNotTheUsers(t *testing.T) {
 	env := byIntrospection(upstream, p).With(harness.Env{"INTROSPECTION_CLIENT_SECRET": "wrong"})
 	s := harness.Start(t, env)
 	assert.Equal(t, "session_check_unavailable", s.Ask(p.signIn("opaque", "alice").Access).Code())
-	assert.Regexp(t, `(?m)^introspection: .*INTROSPECTION_CLIENT`, harness.Run(t, env, "check").Stdout)
+	assert.Regexp(t, `(?m)^FAIL    introspection: .*INTROSPECTION_CLIENT`, harness.Run(t, env, "check").Stdout)
 }
 
 func TestCheckReachesTheProvider(t *testing.T) {
@@ -131,10 +132,11 @@ func TestCheckReachesTheProvider(t *testing.T) {
 	env := byIntrospection(upstream, p).With(byIssuer(upstream, p)).With(harness.Env{"SESSION_CHECK": "jwt,introspection"})
 	down := harness.Run(t, env, "check")
 	assert.Equal(t, 1, down.Code)
-	assert.NotRegexp(t, `(?m)^(jwt|introspection): ok`, down.Stdout)
+	assert.Len(t, regexp.MustCompile(`(?m)^FAIL    (jwt|introspection): `).FindAllString(down.Stdout, -1), 2, down.Stdout)
 	p.start()
 	up := harness.Run(t, env, "check")
-	assert.Equal(t, "configuration: ok\nsethealth: ok\njwt: ok\nintrospection: ok\n", up.Stdout)
+	assert.Equal(t, 0, up.Code, up.Stdout)
+	assert.Len(t, regexp.MustCompile(`(?m)^ok      (sethealth|jwt|introspection): `).FindAllString(up.Stdout, -1), 3, up.Stdout)
 }
 
 func TestARotatedKeyIsTakenUpAtOnceAndTheRetiredOneRefused(t *testing.T) {
@@ -160,7 +162,7 @@ func TestAThousandUnknownKeysCauseOneFetch(t *testing.T) {
 		wg.Go(func() {
 			for i := range 50 {
 				answer, err := s.Try("POST", "/token", "", "Authorization", "Bearer "+p.sign("JWT", fmt.Sprintf("unknown-%d-%d", worker, i), p.claims("mallory")))
-				if !assert.NoError(t, err) || !assert.Equal(t, 401, answer.Status, answer.Body) {
+				if !assert.NoError(t, err) || !assert.Contains(t, []int{401, 503}, answer.Status, answer.Body) {
 					return
 				}
 			}

@@ -309,7 +309,7 @@ func TestFiveHundredSlowClientsDoNotSlowAUserDown(t *testing.T) {
 func TestClientsThatVanishLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
 	u := harness.NewUpstream(t, false)
-	s := harness.Start(t, u.Env().With(harness.Env{"RATE_LIMIT": "off"}))
+	s := harness.Start(t, u.Env().With(harness.Env{"RATE_LIMIT": "off", "SETHEALTH_TIMEOUT": "1m", "SETHEALTH_ATTEMPT_TIMEOUT": "1m"}))
 	release := u.Hold()
 	defer release()
 	session := harness.Session(t, "alice")

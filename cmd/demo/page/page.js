@@ -152,6 +152,8 @@ async function poll() {
     $('banner').hidden = true;
   } catch {
     for (const id of ['session', 'tokenvend', 'sethealth']) pill(id, 'unknown');
+    for (const button of document.querySelectorAll('[aria-pressed]')) button.ariaPressed = 'false';
+    write('calls', 'unknown');
     write('banner', 'The backend of this demo does not answer. If the demo was stopped, start it again: make demo');
     $('banner').hidden = false;
   }
@@ -189,7 +191,7 @@ const on = (id, type, action) => (typeof id === 'string' ? $(id) : id).addEventL
   } catch (error) {
     const text = error.code ? `Not done: ${error.code}.` : error.message;
     log('error', text, { bad: true });
-    write('news', text);
+    if (source || !error.code) write('news', text); // else showSignedOut has said why
   }
   poll();
 });
@@ -209,14 +211,16 @@ on('sign-out', 'click', async () => {
   source.signOut();
   forget();
   write('news', 'Signed out.');
-  await call('sign-out');
-  log('session', 'Signed out, in all tabs.');
   $('user').focus();
+  await call('sign-out').catch(() => {
+    throw new Error('Signed out in the tabs alone: the backend does not answer, and keeps the session.');
+  });
+  log('session', 'Signed out, in all tabs.');
 });
 
 on('end', 'click', async () => {
   await call('sign-out');
-  log('session', 'The backend has ended the session. This page is not told; it asks for a token.');
+  log('session', 'The backend has ended the session. The page is not told, and requests a token.');
   await source.refresh().catch(() => {});
 });
 

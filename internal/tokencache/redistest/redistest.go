@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -64,6 +65,41 @@ func Prepare(t testing.TB, args ...string) *Server {
 	return s
 }
 
+// StartCluster runs a Redis Cluster of three nodes until the test ends, and gives a URL that names them all.
+func StartCluster(t testing.TB) (nodes []*Server, url string) {
+	t.Helper()
+	var buses []string
+	for range 3 {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		bus := fmt.Sprint(listener.Addr().(*net.TCPAddr).Port)
+		_ = listener.Close()
+		nodes, buses = append(nodes, Start(t, "--cluster-enabled", "yes", "--cluster-port", bus)), append(buses, bus)
+	}
+	for i, slots := range [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}} {
+		nodes[i].Do("CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1])
+		host, port, _ := net.SplitHostPort(nodes[i].Addr)
+		nodes[0].Do("CLUSTER", "MEET", host, port, buses[i])
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // there is nothing else to wait on
+		whole := 0
+		for _, node := range nodes {
+			info := node.Do("CLUSTER", "INFO").(string)
+			if strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3") {
+				whole++
+			}
+		}
+		if whole == len(nodes) {
+			return nodes, "redis://" + nodes[0].Addr + "?addr=" + nodes[1].Addr + "&addr=" + nodes[2].Addr
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the cluster does not come up")
+		}
+	}
+}
+
 // URL is a REDIS_URL for the server, without a user or password.
 func (s *Server) URL() string { return "redis://" + s.Addr + "/0" }
 
@@ -88,6 +124,9 @@ func (s *Server) Run() {
 		time.Sleep(5 * time.Millisecond) // there is nothing else to wait on
 	}
 }
+
+// SetArg adds an argument for the next Run. Of the same argument twice, redis-server takes the last.
+func (s *Server) SetArg(name, value string) { s.args = append(s.args, name, value) }
 
 // Freeze stops the process where it is: connections stay open and nothing answers.
 func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }

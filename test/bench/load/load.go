@@ -1,10 +1,10 @@
 //go:build linux
 
-// Package load asks an HTTP/1.1 server on loopback for as much as it can give, or for a fixed rate, and
+// Package load sends requests to an HTTP/1.1 server on loopback, as fast as it answers or at a fixed rate, and
 // measures how long the answers take.
 //
-// One thread serves all connections through epoll, with requests that are made ready beforehand and the
-// least parsing that tells where an answer ends: it must not be slower than what it measures.
+// One thread serves all connections through epoll and parses no more than where an answer ends: it must not
+// be slower than what it measures.
 package load
 
 import (
@@ -14,22 +14,23 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
 
-// Options say what to ask for.
+// Options are what to send.
 type Options struct {
 	Addr string // host:port, an IPv4 address
 	// Request appends request number n to dst.
 	Request     func(dst []byte, n int) []byte
 	Connections int
-	// For is how long, and Count, if it is not 0, after how many requests to stop before that.
+	// For is how long to send. Count, unless it is 0, ends it earlier.
 	For   time.Duration
 	Count int
-	// Rate is requests a second in all, at times of a Poisson process, whether the server keeps up or
-	// not; a latency then counts from the time at which its request was due. With 0 each connection
-	// asks again as soon as it has its answer.
+	// Rate is requests per second in all, as a Poisson process whether the server keeps up or not (open
+	// loop): a latency counts from the time at which its request was due. With 0 each connection sends its
+	// next request when it has its answer (closed loop).
 	Rate float64
 	// CPU to run on; below 0 for any.
 	CPU int
@@ -40,20 +41,31 @@ type Result struct {
 	Answers   int // with status 200
 	Refusals  int // with another status
 	Took      time.Duration
-	Latencies Histogram
-	// Status is that of the first refusal.
-	Status string
+	Latencies Latencies
+	// Refusal is the first answer with another status.
+	Refusal string
 }
 
-// Rate is answers a second.
+// Latencies are those of single requests.
+type Latencies []time.Duration
+
+// Quantile is the latency that the part q of all requests stays within, from 0 to 1.
+func (l Latencies) Quantile(q float64) time.Duration {
+	if len(l) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(l))
+	return sorted[min(int(q*float64(len(l))), len(l)-1)]
+}
+
+// Rate is answers per second.
 func (r Result) Rate() float64 { return float64(r.Answers) / r.Took.Seconds() }
 
 type conn struct {
 	fd      int
 	request []byte
 	answer  []byte // what has come of it so far
-	asked   time.Time
-	busy    bool
+	sent    time.Time
 }
 
 type loop struct {
@@ -61,16 +73,27 @@ type loop struct {
 	epoll  int
 	conns  []*conn
 	byFD   map[int32]*conn
-	idle   []*conn // without a request under way; used with a rate
+	idle   []*conn // without an outstanding request; used with a rate
 	sent   int
 	result Result
 }
 
-// Run asks until it is done, and waits for the answers that are under way then, for a second at most.
-func Run(o Options) (Result, error) {
+// Run sends until it is done, then waits up to a second for the answers that are outstanding. It runs on a
+// thread of its own.
+func Run(o Options) (r Result, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r, err = run(o)
+	}()
+	<-done
+	return r, err
+}
+
+func run(o Options) (Result, error) {
 	runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, its affinity with it
 	if o.CPU >= 0 {
-		if err := Pin(o.CPU); err != nil {
+		if err := pin(o.CPU); err != nil {
 			return Result{}, err
 		}
 	}
@@ -83,17 +106,6 @@ func Run(o Options) (Result, error) {
 		return l.result, fmt.Errorf("load: %w", err)
 	}
 	return l.result, nil
-}
-
-// InThread is Run on a goroutine and a thread of its own, so that the caller's affinity stays.
-func InThread(o Options) (r Result, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r, err = Run(o)
-	}()
-	<-done
-	return r, err
 }
 
 func (l *loop) connect() (err error) {
@@ -144,7 +156,7 @@ func (l *loop) run() error {
 			if !l.more() {
 				break
 			}
-			if err := l.ask(c, time.Now()); err != nil {
+			if err := l.send(c, time.Now()); err != nil {
 				return err
 			}
 		}
@@ -153,8 +165,8 @@ func (l *loop) run() error {
 	for due := start; ; {
 		now := time.Now()
 		open := now.Before(end) && l.more()
-		underWay := l.sent - l.result.Answers - l.result.Refusals
-		if !open && (underWay == 0 || now.After(end.Add(time.Second))) {
+		outstanding := l.sent - l.result.Answers - l.result.Refusals
+		if !open && (outstanding == 0 || now.After(end.Add(time.Second))) {
 			l.result.Took = now.Sub(start)
 			return nil
 		}
@@ -164,7 +176,7 @@ func (l *loop) run() error {
 			for ; len(l.idle) > 0 && l.more() && !due.After(now); due = due.Add(time.Duration(rand.ExpFloat64() * float64(time.Second) / l.Rate)) {
 				c := l.idle[0] // each in its turn, so that none is closed for being idle
 				l.idle = l.idle[1:]
-				if err := l.ask(c, due); err != nil {
+				if err := l.send(c, due); err != nil {
 					return err
 				}
 			}
@@ -184,10 +196,10 @@ func (l *loop) run() error {
 // more reports whether Count allows another request.
 func (l *loop) more() bool { return l.Count == 0 || l.sent < l.Count }
 
-func (l *loop) ask(c *conn, at time.Time) error {
+func (l *loop) send(c *conn, at time.Time) error {
 	c.request = l.Request(c.request[:0], l.sent)
 	c.answer = c.answer[:0]
-	c.asked, c.busy = at, true
+	c.sent = at
 	l.sent++
 	for rest := c.request; len(rest) > 0; {
 		n, err := syscall.Write(c.fd, rest)
@@ -211,7 +223,7 @@ func (l *loop) read(c *conn, open bool) error {
 		return err
 	case n == 0:
 		return fmt.Errorf("the server closed a connection %s after its last request, after %d answers and %d refusals",
-			time.Since(c.asked).Round(time.Millisecond), l.result.Answers, l.result.Refusals)
+			time.Since(c.sent).Round(time.Millisecond), l.result.Answers, l.result.Refusals)
 	}
 	c.answer = c.answer[:len(c.answer)+n]
 	whole, ok, err := answered(c.answer)
@@ -219,21 +231,20 @@ func (l *loop) read(c *conn, open bool) error {
 		return err
 	}
 	now := time.Now()
-	l.result.Latencies.Add(now.Sub(c.asked))
+	l.result.Latencies = append(l.result.Latencies, now.Sub(c.sent))
 	if ok {
 		l.result.Answers++
 	} else {
 		if l.result.Refusals == 0 {
-			l.result.Status = string(c.answer)
+			l.result.Refusal = string(c.answer)
 		}
 		l.result.Refusals++
 	}
-	c.busy = false
 	switch {
 	case l.Rate > 0:
 		l.idle = append(l.idle, c)
 	case open && l.more():
-		return l.ask(c, now)
+		return l.send(c, now)
 	}
 	return nil
 }

@@ -5,31 +5,24 @@ package load
 import (
 	"os/exec"
 	"runtime"
-	"syscall"
-	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
-// Pin keeps the calling thread, and what it starts, on the given CPUs. Lock the goroutine to its thread
-// first.
-func Pin(cpus ...int) error {
-	var set [16]uint64 // 1,024 CPUs
-	for _, cpu := range cpus {
-		set[cpu/64] |= 1 << (cpu % 64)
-	}
-	_, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(set), uintptr(unsafe.Pointer(&set)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
+// pin keeps the calling thread, and what it starts, on one CPU. The goroutine must be locked to its thread.
+func pin(cpu int) error {
+	var set unix.CPUSet
+	set.Set(cpu)
+	return unix.SchedSetaffinity(0, &set)
 }
 
-// Start starts a process that stays on the given CPUs.
-func Start(cmd *exec.Cmd, cpus ...int) (err error) {
+// Start starts a process that stays on one CPU.
+func Start(cmd *exec.Cmd, cpu int) (err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // never unlocked, so the thread and its affinity end here
-		if err = Pin(cpus...); err == nil {
+		if err = pin(cpu); err == nil {
 			err = cmd.Start()
 		}
 	}()

@@ -1,78 +1,46 @@
-// Command peers is what tokenvend is measured against: servers that do less, or that do the same in the
-// obvious way. Its one argument says which. It prints its address and serves on loopback until it is
-// killed.
+// Command peers are the servers that tokenvend is measured against. The argument names one:
 //
-//	bare      net/http, 300 fixed bytes
-//	timeouts  bare, with the time-outs that a server on the internet needs
-//	chi       bare, behind a chi router
-//	obvious   chi, rs/cors, go-jose, a map of tokens, log/slog, prometheus; nothing remembered of sessions
-//	percall   a call to Sethealth for each request with net/http and encoding/json, as the official
-//	          client makes it; no session, no log, no metrics
-//	upstream  the far side of percall and tokenvend: a token for any user at once
+//	bare        net/http and 300 fixed bytes
+//	obvious     chi, rs/cors, go-jose, a map of tokens, log/slog, prometheus; no session is remembered
+//	serverless  a function that checks the origin and requests a token from Sethealth for each page load
+//	users       tokenvend's handler, with USERS in memory from the start
+//	upstream    Sethealth's side for all of them, at once or after DELAY
+//
+// It prints its address and serves on loopback until it is killed.
 package main
 
 import (
-	"encoding/pem"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"time"
-
-	"github.com/go-chi/chi/v5"
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fail("which peer?")
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		fail(err)
 	}
-	server := &http.Server{}
-	switch os.Args[1] {
+	var handler http.Handler
+	switch name := strings.Join(os.Args[1:], " "); name {
 	case "bare":
-		server.Handler = http.HandlerFunc(fixed)
-	case "timeouts":
-		server.Handler = http.HandlerFunc(fixed)
-		server.ReadHeaderTimeout, server.ReadTimeout = 5*time.Second, 10*time.Second
-		server.WriteTimeout, server.IdleTimeout = 30*time.Second, 2*time.Minute
-	case "chi":
-		r := chi.NewRouter()
-		r.Post("/token", fixed)
-		server.Handler = r
+		handler = http.HandlerFunc(bare)
 	case "obvious":
-		server.Handler = newObvious()
-	case "percall":
-		server.Handler = newPerCall()
+		handler = newObvious()
+	case "serverless":
+		handler = http.HandlerFunc(serverless)
+	case "users":
+		handler = newUsers()
 	case "upstream":
-		u := &upstream{}
-		server.Handler = u
-		server.ConnState = u.count
-		if file := os.Getenv("TLS_CERT_TO"); file != "" {
-			overTLS(server, l, file)
-			return
-		}
+		handler = http.HandlerFunc(upstream)
 	default:
-		fail("there is no such peer")
+		fail("there is no peer " + name)
 	}
 	fmt.Println(l.Addr())
-	fail(server.Serve(l))
-}
-
-// overTLS serves HTTP/2 with the certificate that net/http/httptest has for 127.0.0.1, and writes that to file.
-func overTLS(server *http.Server, l net.Listener, file string) {
-	s := &httptest.Server{Listener: l, Config: server, EnableHTTP2: true}
-	s.StartTLS()
-	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	if err := os.WriteFile(file, certificate, 0o600); err != nil {
-		fail(err)
-	}
-	fmt.Println(l.Addr())
-	select {}
+	fail(http.Serve(l, handler))
 }
 
 var (
@@ -80,10 +48,26 @@ var (
 	contentType = []string{"application/json"}
 )
 
-// fixed is the least that a server on net/http can do.
-func fixed(w http.ResponseWriter, _ *http.Request) {
+// bare is the least that a server on net/http can do.
+func bare(w http.ResponseWriter, _ *http.Request) {
 	w.Header()["Content-Type"] = contentType
 	_, _ = w.Write(body)
+}
+
+var delay, _ = time.ParseDuration(os.Getenv("DELAY"))
+
+// upstream issues a token of 300 bytes for any user. The emulator keeps a history and would be the slower side.
+func upstream(w http.ResponseWriter, r *http.Request) {
+	var request struct {
+		User string `json:"user-id"`
+	}
+	if json.NewDecoder(r.Body).Decode(&request) != nil {
+		http.Error(w, "not JSON", http.StatusBadRequest)
+		return
+	}
+	time.Sleep(delay)
+	w.Header()["Content-Type"] = contentType
+	_, _ = w.Write([]byte(`{"token":"` + (request.User + "." + strings.Repeat("t", 300))[:300] + `"}`))
 }
 
 func fail(why any) {

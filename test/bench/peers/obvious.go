@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"log/slog"
 	"net/http"
 	"os"
@@ -18,32 +20,30 @@ import (
 	"github.com/rs/cors"
 )
 
-// obvious does what tokenvend does in the way that first comes to mind.
+// obvious does what tokenvend does, in the way that comes to mind first.
 type obvious struct {
-	client   client
 	key      any
 	mu       sync.Mutex
-	tokens   map[string]kept
+	tokens   map[string]cached
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	log      *slog.Logger
 }
 
-type kept struct {
-	token string
-	ends  time.Time
+type cached struct {
+	token   string
+	expires time.Time
 }
 
 func newObvious() http.Handler {
-	keepConnections()
 	o := &obvious{
-		client: newClient(), key: []byte(os.Getenv("JWT_SECRET")), tokens: map[string]kept{},
+		key: []byte(os.Getenv("JWT_SECRET")), tokens: map[string]cached{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests_total"}, []string{"code"}),
 		seconds:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "request_seconds", Buckets: prometheus.DefBuckets}, []string{"route"}),
 		log:      slog.New(slog.NewJSONHandler(os.Stderr, nil)),
 	}
-	if pem := os.Getenv("JWT_PUBLIC_KEY"); pem != "" {
-		o.key = publicKey(pem)
+	if block, _ := pem.Decode([]byte(os.Getenv("JWT_PUBLIC_KEY"))); block != nil {
+		o.key, _ = x509.ParsePKIXPublicKey(block.Bytes)
 	}
 	prometheus.NewRegistry().MustRegister(o.requests, o.seconds, collectors.NewGoCollector())
 	r := chi.NewRouter()
@@ -72,18 +72,15 @@ func (o *obvious) token(w http.ResponseWriter, r *http.Request) {
 }
 
 func (o *obvious) answer(w http.ResponseWriter, user string) int {
-	var k kept
-	if os.Getenv("TOKEN_CACHE") != "off" {
-		o.mu.Lock()
-		k = o.tokens[user]
-		o.mu.Unlock()
-	}
-	if time.Now().After(k.ends) {
+	o.mu.Lock()
+	k := o.tokens[user]
+	o.mu.Unlock()
+	if time.Now().After(k.expires) {
 		var err error
-		if k.token, err = o.client.token(user); err != nil {
+		if k.token, err = requestToken(user); err != nil {
 			return http.StatusBadGateway
 		}
-		k.ends = time.Now().Add(time.Hour)
+		k.expires = time.Now().Add(time.Hour)
 		o.mu.Lock()
 		o.tokens[user] = k
 		o.mu.Unlock()
@@ -91,7 +88,7 @@ func (o *obvious) answer(w http.ResponseWriter, user string) int {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"token": k.token, "expires_in": int(time.Until(k.ends).Seconds()), "expires_at": k.ends.UTC().Format(time.RFC3339),
+		"token": k.token, "expires_in": int(time.Until(k.expires).Seconds()), "expires_at": k.expires.UTC().Format(time.RFC3339),
 	})
 	return http.StatusOK
 }

@@ -1,0 +1,86 @@
+package tokencache_test
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/tokencache/redistest"
+)
+
+func TestAFleetSharesOneLimit(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{}
+	fleet := []*replica{newReplica(t, server, s, "one"), newReplica(t, server, s, "one")}
+	var passed, failed atomic.Int64
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for range 25 {
+				switch wait, err := fleet[i%2].redis.Allow(t.Context(), "alice", 60, time.Hour); {
+				case err != nil:
+					failed.Add(1) // on a busy machine; it may have been counted
+				case wait == 0:
+					passed.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	assert.LessOrEqual(t, passed.Load(), int64(60))
+	assert.GreaterOrEqual(t, passed.Load()+failed.Load(), int64(60))
+	wait, err := fleet[0].redis.Allow(t.Context(), "alice", 60, time.Hour)
+	require.NoError(t, err)
+	assert.InDelta(t, time.Minute, wait, float64(soon))
+	wait, err = fleet[0].redis.Allow(t.Context(), "bob", 60, time.Hour)
+	require.NoError(t, err)
+	assert.Zero(t, wait, "another user")
+}
+
+func TestTheSharedLimitIsABurstAndThenAnEvenPace(t *testing.T) {
+	t.Parallel()
+	r := newReplica(t, redistest.Start(t), &source{}, "one")
+	began, passed := time.Now(), 0
+	for time.Since(began) < time.Second {
+		if wait, err := r.redis.Allow(t.Context(), "alice", 5, 100*time.Millisecond); err == nil && wait == 0 {
+			passed++
+		}
+	}
+	assert.InDelta(t, 5+time.Since(began)/(20*time.Millisecond), passed, 3)
+}
+
+func TestASpoiledLimitRefusesNobody(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r := newReplica(t, server, &source{}, "one")
+	_, err := r.redis.Allow(t.Context(), "alice", 1, time.Hour)
+	require.NoError(t, err)
+	var key string
+	for k := range server.Dump() {
+		if strings.HasSuffix(k, ":limit") {
+			key = k
+		}
+	}
+	for _, command := range [][]any{
+		{"SET", key, "rubbish"},
+		{"SET", key, "nan"},
+		{"SET", key, "inf"},
+		{"SET", key, "-inf"},
+		{"SET", key, ""},
+		{"SET", key, "9999999999999999"},
+		{"SET", key, "1e308"},
+		{"RPUSH", key, "x"},
+	} {
+		server.Do("DEL", key)
+		server.Do(command...)
+		wait, err := r.redis.Allow(t.Context(), "alice", 1, time.Hour)
+		require.NoError(t, err, "%v", command)
+		assert.Zero(t, wait, "%v", command)
+		assert.Positive(t, server.Do("PTTL", key), "it expires: %v", command)
+	}
+}

@@ -1,0 +1,286 @@
+package tokencache_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/tokencache"
+	"github.com/sethealth/tokenvend/internal/tokencache/redistest"
+)
+
+const (
+	// soon is what "within seconds" is held to, on a machine that does much else.
+	soon = 15 * time.Second
+	// slack is what such a machine may add to a promised time.
+	slack = 400 * time.Millisecond
+)
+
+// replica is one process of a fleet.
+type replica struct {
+	*rig
+	redis *tokencache.Redis
+}
+
+// newReplica makes a replica of a server, whose service account has that secret, and waits until it has
+// reached the server.
+func newReplica(t testing.TB, server *redistest.Server, s *source, account string, namespace ...string) *replica {
+	t.Helper()
+	r := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(server.URL())), s, account, namespace...)
+	r.until(1)
+	return r
+}
+
+func newReplicaAt(t testing.TB, url secret.Source, s *source, account string, namespace ...string) *replica {
+	t.Helper()
+	r := &replica{}
+	r.rig = newRig(t, s, func(c *tokencache.Config, o *tokencache.Options) {
+		c.Cache, c.RedisURL = "redis", url
+		require.NoError(t, c.Validate(time.Hour))
+		var err error
+		r.redis, err = tokencache.NewRedis(*c, tokencache.RedisDeps{
+			Derive: secret.New("the secret of account " + account).Derive, Namespace: namespace, Logger: o.Logger, Registerer: o.Registerer,
+		})
+		require.NoError(t, err)
+		o.Redis = r.redis
+	})
+	t.Cleanup(func() { r.Close(); r.redis.Close() })
+	return r
+}
+
+// until waits until the replica finds Redis available, or not.
+func (r *replica) until(up float64) {
+	r.t.Helper()
+	require.Eventually(r.t, func() bool { return r.metric("tokenvend_redis_up", "") == up }, soon, time.Millisecond)
+}
+
+// stored waits until that many tokens lie in Redis, which they do shortly after their answers, and nothing else
+// does.
+func stored(t testing.TB, server *redistest.Server, tokens int) (keys []string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		keys = keys[:0]
+		others := 0
+		for key := range server.Dump() {
+			switch {
+			case strings.HasSuffix(key, ":token"):
+				keys = append(keys, key)
+			case !strings.Contains(key, ":probe:"):
+				others++
+			}
+		}
+		return len(keys) == tokens && others == 0
+	}, soon, time.Millisecond, "%d tokens", tokens)
+	return keys
+}
+
+func TestNoRequestNoticesWhatHappensToRedis(t *testing.T) {
+	for name, row := range map[string]struct {
+		harm      func(*redistest.Server)
+		repair    func(*redistest.Server)
+		wantState string // empty: it stays available
+	}{
+		"frozen": {(*redistest.Server).Freeze, (*redistest.Server).Thaw, "no answer in time"},
+		"killed": {(*redistest.Server).Kill, (*redistest.Server).Run, "connection refused"},
+		"full": {
+			func(s *redistest.Server) { s.Do("CONFIG", "SET", "maxmemory", "1") },
+			func(s *redistest.Server) { s.Do("CONFIG", "SET", "maxmemory", "0") },
+			"out of memory",
+		},
+		"a read-only replica": {
+			func(s *redistest.Server) { s.Do("REPLICAOF", "127.0.0.1", "1") },
+			func(s *redistest.Server) { s.Do("REPLICAOF", "NO", "ONE") },
+			"read-only replica",
+		},
+		"emptied":             {func(s *redistest.Server) { s.Do("FLUSHALL") }, nil, ""},
+		"without connections": {func(s *redistest.Server) { s.Do("CLIENT", "KILL", "TYPE", "normal") }, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, s := redistest.Start(t), &source{ttl: time.Hour}
+			fleet := []*replica{newReplica(t, server, s, "one"), newReplica(t, server, s, "one")}
+			var all sync.WaitGroup
+			for worker := range 8 {
+				all.Go(func() {
+					for i := range 60 {
+						if worker == 0 && i == 20 {
+							row.harm(server)
+						}
+						began := time.Now()
+						r, user := fleet[worker%2], fmt.Sprintf("%d-%d", worker/2, i)
+						ctx := tokencache.WithRedisBudget(t.Context())
+						_, _ = r.redis.Allow(ctx, user, 60, time.Minute)
+						_, err := r.Issue(ctx, named(user), sethealth.Request{})
+						assert.NoError(t, err)
+						assert.Less(t, time.Since(began), 2*slack)
+					}
+				})
+			}
+			all.Wait()
+			for _, r := range fleet {
+				if row.wantState != "" {
+					r.until(0)
+					require.Eventually(t, func() bool { return strings.Contains(r.redis.State(), row.wantState) }, soon, time.Millisecond)
+					assert.ErrorContains(t, r.redis.Check(t.Context()), row.wantState)
+				}
+			}
+			if row.repair != nil {
+				row.repair(server)
+			}
+			for _, r := range fleet {
+				r.until(1)
+				assert.NoError(t, r.redis.Check(t.Context()))
+				assert.LessOrEqual(t, strings.Count(r.log.String(), "\n"), 4, "one line for each change: %s", r.log)
+			}
+		})
+	}
+}
+
+func TestARequestWaitsForASlowRedisNoLongerThanPromisedInAll(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{ttl: time.Hour}
+	url := server.Slow(45 * time.Millisecond) // so that each answer is just in time
+	r := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(url)), s, "one")
+	for i := range 5 {
+		began, ctx := time.Now(), tokencache.WithRedisBudget(t.Context())
+		for range 4 {
+			_, _ = r.redis.Allow(ctx, "alice", 60, time.Minute)
+		}
+		_, err := r.Issue(ctx, named(fmt.Sprint(i)), sethealth.Request{})
+		require.NoError(t, err)
+		assert.Less(t, time.Since(began), 100*time.Millisecond+slack)
+	}
+}
+
+func TestCheckNamesTheFaultAndTheFixAndNeverTheSecret(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--requirepass", "right", "--user", "small", "on", ">canary", "~other:*", "+@all")
+	for name, row := range map[string]struct{ url, want string }{
+		"no password":           {server.URL(), "put user and password into REDIS_URL"},
+		"a wrong password":      {"redis://:canary@" + server.Addr, "wrong user or password"},
+		"too few permissions":   {"redis://small:canary@" + server.Addr, "lacks permissions"},
+		"no such database":      {"redis://:right@" + server.Addr + "/99", "no database of that number"},
+		"TLS to a plain port":   {"rediss://:canary@" + server.Addr, "TLS"},
+		"nobody listens":        {"redis://:canary@127.0.0.1:1", "connection refused"},
+		"a name without a host": {"redis://:canary@nowhere.invalid", "DNS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(row.url)), &source{ttl: time.Hour}, "one")
+			err := r.redis.Check(t.Context())
+			require.ErrorContains(t, err, row.want)
+			r.until(0)
+			r.issue(0)
+			assert.NotContains(t, err.Error()+r.redis.State()+r.log.String()+r.redis.Address(), "canary")
+		})
+	}
+}
+
+func TestANewPasswordInTheFileIsUsedFromTheNextConnectionOn(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--requirepass", "old")
+	path := filepath.Join(t.TempDir(), "url")
+	write := func(url string) { require.NoError(t, os.WriteFile(path, []byte(url), 0o600)) }
+	write("redis://:old@" + server.Addr)
+	url, err := secret.FromFile("REDIS_URL_FILE", path)
+	require.NoError(t, err)
+	r := newReplicaAt(t, url, &source{ttl: time.Hour}, "one")
+	r.until(1)
+
+	server.Kill()
+	r.until(0)
+	server.SetArg("--requirepass", "new")
+	server.Run()
+	write("redis://:new@" + server.Addr)
+	_, err = url.Reload(t.Context())
+	require.NoError(t, err)
+	r.until(1)
+
+	write("redis://:new@127.0.0.1:1")
+	_, err = url.Reload(t.Context())
+	assert.ErrorContains(t, err, "REDIS_URL_FILE: names another server")
+	write("rubbish")
+	_, err = url.Reload(t.Context())
+	assert.ErrorContains(t, err, "REDIS_URL_FILE: must be redis://")
+}
+
+func TestURLsOfAllKindsAreUnderstood(t *testing.T) {
+	for url, want := range map[string]struct{ address, warning string }{
+		"redis://localhost":                                    {"localhost:6379", ""},
+		"rediss://u:p@redis.example.com:7000/3":                {"redis.example.com:7000", ""},
+		"rediss://u:p@redis.example.com?skip_verify=true":      {"redis.example.com:6379", "REDIS_URL has skip_verify"},
+		"redis://a:1?addr=b:2&addr=c:3":                        {"a:1,b:2,c:3", ""},
+		"redis://sentinel:26379?master_name=main&addr=other:1": {"sentinel:26379,other:1", ""},
+	} {
+		r, err := tokencache.NewRedis(tokencache.Config{RedisURL: secret.Static("REDIS_URL", secret.New(url))}, tokencache.RedisDeps{
+			Derive: secret.New("one").Derive, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		})
+		require.NoError(t, err)
+		assert.Equal(t, want.address, r.Address())
+		assert.Contains(t, strings.Join(r.Warnings(), ""), want.warning)
+		assert.Equal(t, want.warning != "", len(r.Warnings()) > 0)
+		r.Close()
+	}
+	for _, url := range []string{"redis://:p", "http://localhost", "redis://localhost/x", "redis://localhost?unknown=1", "localhost"} {
+		c := tokencache.Config{Cache: "redis", Size: 1, RedisURL: secret.Static("REDIS_URL", secret.New(url))}
+		assert.ErrorContains(t, c.Validate(0), "REDIS_URL must be", url)
+	}
+}
+
+func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
+	t.Parallel()
+	nodes, url := redistest.StartCluster(t)
+	s := &source{ttl: time.Hour}
+	a := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(url)), s, "one")
+	b := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(url)), s, "one")
+	a.until(1)
+	b.until(1)
+	require.NoError(t, a.redis.Check(t.Context()))
+	const users = 12
+	for i := range users {
+		_, err := a.Issue(t.Context(), named(fmt.Sprint(i)), sethealth.Request{})
+		require.NoError(t, err)
+		wait, err := a.redis.Allow(t.Context(), fmt.Sprint(i), 1, time.Hour)
+		require.NoError(t, err)
+		require.Zero(t, wait)
+	}
+	require.Eventually(t, func() bool {
+		tokens := 0
+		for _, node := range nodes {
+			for key := range node.Dump() {
+				if strings.HasSuffix(key, ":token") {
+					tokens++
+				}
+			}
+		}
+		return tokens == users
+	}, soon, time.Millisecond)
+	for i := range users {
+		got, err := b.Issue(t.Context(), named(fmt.Sprint(i)), sethealth.Request{})
+		require.NoError(t, err)
+		assert.Equal(t, sethealth.Shared, got.Source)
+		wait, err := b.redis.Allow(t.Context(), fmt.Sprint(i), 1, time.Hour)
+		require.NoError(t, err)
+		assert.Positive(t, wait)
+	}
+
+	alone := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(nodes[1].URL())), s, "one")
+	assert.ErrorContains(t, alone.redis.Check(t.Context()), "one node of a cluster")
+	alone.until(0)
+	alone.issue(0)
+}
+
+func TestABudgetIsKeptThroughARequest(t *testing.T) {
+	ctx := tokencache.WithRedisBudget(context.Background())
+	assert.Equal(t, ctx, tokencache.WithRedisBudget(ctx))
+}

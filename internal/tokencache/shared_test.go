@@ -1,0 +1,242 @@
+package tokencache_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/tokencache/redistest"
+)
+
+func TestAFleetMakesOneCallForAUser(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{ttl: time.Hour, delay: 300 * time.Millisecond}
+	fleet := []*replica{newReplica(t, server, s, "one"), newReplica(t, server, s, "one"), newReplica(t, server, s, "one")}
+	var all sync.WaitGroup
+	for i := range 90 {
+		all.Go(func() {
+			got, err := fleet[i%3].Issue(t.Context(), named(fmt.Sprint(i%5)), sethealth.Request{})
+			assert.NoError(t, err)
+			assert.True(t, strings.HasPrefix(got.Value.Reveal(), fmt.Sprintf("%d#", i%5)))
+		})
+	}
+	all.Wait()
+	assert.EqualValues(t, 5, s.calls.Load())
+	stored(t, server, 5)
+	late := newReplica(t, server, s, "one")
+	got, err := late.Issue(t.Context(), named("3"), sethealth.Request{})
+	require.NoError(t, err)
+	assert.Equal(t, sethealth.Shared, got.Source)
+	assert.Equal(t, "id of "+got.Value.Reveal(), got.ID)
+	assert.InDelta(t, time.Hour, got.Remaining(time.Now()), float64(soon))
+	assert.EqualValues(t, 5, s.calls.Load())
+	assert.Equal(t, 1.0, late.metric("tokenvend_shared_lookups_total", "shared"))
+}
+
+func TestATokenFromRedisStandsInWhenThereIsNoNewOne(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{ttl: 10 * time.Minute} // below the least life
+	newReplica(t, server, s, "one").issue(0)
+	stored(t, server, 1)
+	s.broken.Store(true)
+	late := newReplica(t, server, s, "one")
+	for range 3 {
+		assert.Equal(t, sethealth.Stale, late.issue(0).Source)
+	}
+	assert.EqualValues(t, 2, s.calls.Load(), "the failure is remembered")
+}
+
+func TestALockHoldsNobodyUpForLong(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{ttl: time.Hour}
+	newReplica(t, server, s, "one").issue(0)
+	lock := strings.TrimSuffix(stored(t, server, 1)[0], "token") + "lock"
+	for what, hold := range map[string]func(){
+		"of a replica that died":  func() { server.Do("SET", lock, "1", "PX", 3000) },
+		"of somebody else":        func() { server.Do("SET", lock, "x") },
+		"that is not even a lock": func() { server.Do("RPUSH", lock, "x") },
+	} {
+		server.Do("FLUSHALL")
+		hold()
+		r := newReplica(t, server, s, "one")
+		began := time.Now()
+		assert.Equal(t, sethealth.Minted, r.issue(0).Source, what)
+		assert.Less(t, time.Since(began), 5*time.Second, what)
+		stored(t, server, 1) // and no lock
+	}
+}
+
+func TestAFailedCallFreesTheNextReplicaAtOnce(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{ttl: time.Hour}
+	a, b := newReplica(t, server, s, "one"), newReplica(t, server, s, "one")
+	s.broken.Store(true)
+	_, err := a.Issue(t.Context(), alice, sethealth.Request{})
+	require.ErrorIs(t, err, sethealth.ErrUnavailable)
+	stored(t, server, 0)
+	s.broken.Store(false)
+	b.issue(0)
+}
+
+func TestATokenOfUnknownEndIsNotShared(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := &source{answer: func(_ context.Context, call int64) (sethealth.Token, error) {
+		return token(fmt.Sprint(call), time.Time{}), nil
+	}}
+	newReplica(t, server, s, "one").issue(0)
+	stored(t, server, 0)
+	assert.Equal(t, "2", newReplica(t, server, s, "one").issue(0).Value.Reveal())
+}
+
+func TestARejectedTokenIsDroppedInRedisToo(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{ttl: time.Hour}
+	a, b := newReplica(t, server, s, "one"), newReplica(t, server, s, "one")
+	first := a.issue(0)
+	key := stored(t, server, 1)[0]
+	sealed := server.Do("GET", key)
+	require.Equal(t, first.ID, b.issue(0).ID)
+
+	s.broken.Store(true)
+	_, err := a.replace(first.ID)
+	require.ErrorIs(t, err, sethealth.ErrUnavailable)
+	stored(t, server, 0)
+	server.Do("SET", key, sealed, "PX", 3_000_000)
+	time.Sleep(time.Second) // the failure is forgotten
+	_, err = a.Issue(t.Context(), alice, sethealth.Request{})
+	require.ErrorIs(t, err, sethealth.ErrUnavailable, "Redis brings it again")
+	stored(t, server, 0)
+
+	s.broken.Store(false)
+	time.Sleep(time.Second)
+	second := a.issue(0)
+	require.NotEqual(t, first.ID, second.ID)
+	stored(t, server, 1)
+	got, err := b.replace(first.ID)
+	require.NoError(t, err)
+	assert.Equal(t, second.ID, got.ID, "another replica, when it is told, finds the new one")
+	stored(t, server, 1)
+}
+
+func TestARejectedTokenIsDroppedInRedisWhileMemoryHasAnother(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{ttl: time.Hour}
+	a, b := newReplica(t, server, s, "one"), newReplica(t, server, s, "one")
+	first := b.issue(0)
+	stored(t, server, 1)
+	server.Do("FLUSHALL")
+	second := a.issue(0)
+	stored(t, server, 1)
+	got, err := b.replace(second.ID)
+	require.NoError(t, err)
+	assert.Equal(t, first.ID, got.ID)
+	stored(t, server, 0)
+}
+
+func TestTokensOfDeniedUsersAreDroppedInRedisToo(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{ttl: time.Hour}
+	r := newReplica(t, server, s, "one")
+	r.issue(0)
+	stored(t, server, 1)
+	r.Drop(func(sethealth.User) bool { return true })
+	stored(t, server, 0)
+}
+
+func TestNothingReadableLiesInRedisAndAllOfItExpires(t *testing.T) {
+	t.Parallel()
+	server, looked := redistest.Start(t), make(chan struct{})
+	s := &source{answer: func(_ context.Context, call int64) (sethealth.Token, error) {
+		<-looked
+		return token(fmt.Sprint("canary", call), time.Now().Add(time.Hour)), nil
+	}}
+	r := newReplica(t, server, s, "canary", "https://api.canary.example")
+	var all sync.WaitGroup
+	for i := range 10 {
+		all.Go(func() {
+			user := named(fmt.Sprintf("canary-%d@example.com", i))
+			_, _ = r.redis.Allow(t.Context(), user.Key(), 60, time.Hour)
+			_, err := r.Issue(t.Context(), user, sethealth.Request{})
+			assert.NoError(t, err)
+		})
+	}
+	look := func(suffix string) {
+		require.Eventually(t, func() bool {
+			found := 0
+			for key, value := range server.Dump() {
+				if strings.HasSuffix(key, suffix) {
+					found++
+				}
+				for _, word := range []string{"canary", "example", "id of", "expires", `token"`} {
+					assert.NotContains(t, key+"\n"+value, word)
+				}
+				assert.NotEqual(t, int64(-1), server.Do("PTTL", key), "%s never expires", key)
+			}
+			return found > 0
+		}, soon, time.Millisecond)
+	}
+	look(":lock")
+	close(looked)
+	all.Wait()
+	look(":token")
+	look(":limit")
+}
+
+func TestAnEntryThatWasTamperedWithIsDroppedCountedAndLoggedOnce(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{ttl: time.Hour}
+	first := newReplica(t, server, s, "one")
+	first.issue(0)
+	key := stored(t, server, 1)[0]
+	_, err := first.Issue(t.Context(), named("bob"), sethealth.Request{})
+	require.NoError(t, err)
+	var other string
+	for _, k := range stored(t, server, 2) {
+		if k != key {
+			other = server.Do("GET", k).(string)
+			server.Do("DEL", k)
+		}
+	}
+	good := server.Do("GET", key).(string)
+	late := []*replica{newReplica(t, server, s, "one"), newReplica(t, server, s, "one")}
+	for what, harm := range map[string]func(){
+		"a byte is changed":     func() { server.Do("SET", key, good[:20]+string(good[20]^1)+good[21:], "PX", 3_000_000) },
+		"it is cut":             func() { server.Do("SET", key, good[:10], "PX", 3_000_000) },
+		"it is another user's":  func() { server.Do("SET", key, other, "PX", 3_000_000) },
+		"it is text":            func() { server.Do("SET", key, "{}") },
+		"it is of another type": func() { server.Do("DEL", key); server.Do("RPUSH", key, "x") },
+	} {
+		harm()
+		r := newReplica(t, server, s, "one")
+		got := r.issue(0)
+		assert.Equal(t, sethealth.Minted, got.Source, what)
+		assert.True(t, strings.HasPrefix(got.Value.Reveal(), "alice#"))
+		assert.Equal(t, 1.0, r.metric("tokenvend_shared_tampered_total", ""), what)
+		stored(t, server, 1)
+		assert.Equal(t, got.ID, newReplica(t, server, s, "one").issue(0).ID, "it is replaced: %s", what)
+	}
+	server.Do("SET", key, "x")
+	for range 2 {
+		late[0].issue(0)
+		late[0].Drop(func(sethealth.User) bool { server.Do("SET", key, "x"); return true })
+	}
+	assert.Equal(t, 1, strings.Count(late[0].log.String(), "cannot be opened"), "once a minute")
+}
+
+func TestAnotherSecretAndOtherSettingsSeeNothing(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{ttl: time.Hour}
+	for i, row := range [][]string{{"one", "a", "b"}, {"one", "ab"}, {"one", "", "ab"}, {"one"}, {"two", "a", "b"}} {
+		newReplica(t, server, s, row[0], row[1:]...).issue(0)
+		require.EqualValues(t, i+1, s.calls.Load(), "%q", row)
+		stored(t, server, i+1)
+	}
+}
