@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/sethealth/tokenvend/internal/outgoing"
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
@@ -71,7 +72,7 @@ func newExporter(ctx context.Context) (*otlptrace.Exporter, error) {
 	}
 	return otlptracehttp.New(ctx, otlptracehttp.WithHTTPClient(&http.Client{
 		Timeout:       exportTimeout(),
-		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, IdleConnTimeout: time.Minute},
+		Transport:     &http.Transport{Proxy: outgoing.Proxy, TLSClientConfig: tlsConfig, IdleConnTimeout: time.Minute},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}))
 }
