@@ -1,7 +1,6 @@
 package blackbox_test
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -66,23 +64,6 @@ const (
 	makeStub   = "#!/bin/sh\ntest \"$*\" = build\n"
 )
 
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
 	sethealth := harness.NewSethealth(t)
 	binary := harness.Command(t, nil).Path
@@ -103,7 +84,7 @@ func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
 				cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Setpgid: true}
 				cmd.Env = append(backend(t), "PATH="+dir+":"+os.Getenv("PATH"), "SETHEALTH_KEY="+harness.Key, "SETHEALTH_SECRET="+harness.Secret,
 					"SETHEALTH_URL="+sethealth.URL, "LISTEN_ADDR=127.0.0.1:0", "ADMIN_ADDR=off", "SHUTDOWN_DELAY=0s")
-				var out lockedBuffer
+				var out harness.Buffer
 				cmd.Stdout, cmd.Stderr = &out, &out
 				require.NoError(t, cmd.Start())
 				t.Cleanup(func() {

@@ -226,7 +226,7 @@ func (r *row) backgroundRefresh(h holder) {
 }
 
 func (r *row) recovery() {
-	r.upstream.Mend()
+	r.upstream.Repair()
 	start := time.Now()
 	session := harness.Session(r, "new")
 	harness.Eventually(r, 4*time.Second, "a token after the fault", func() bool { return r.service.Ask(session).Status == 200 })

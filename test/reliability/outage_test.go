@@ -61,10 +61,10 @@ func TestAnOutageIsNotNoticedUntilTheTokenEnds(t *testing.T) {
 				assert.Equal(t, minLife > end, sources["stale"])
 				assert.LessOrEqual(t, s.Metric("tokenvend_upstream_calls_total")-calls, 40.0, "not a call for each of a hundred requests")
 
-				u.Mend()
-				mended := time.Now()
+				u.Repair()
+				repaired := time.Now()
 				harness.Eventually(t, 5*time.Second, "a token after the outage", func() bool { return s.Ask(alice.session).Status == 200 })
-				t.Logf("noticed with %s left, recovered within %s", time.Until(alice.ends).Round(time.Second), time.Since(mended).Round(time.Millisecond))
+				t.Logf("noticed with %s left, recovered within %s", time.Until(alice.ends).Round(time.Second), time.Since(repaired).Round(time.Millisecond))
 			})
 		}
 	}
@@ -106,11 +106,11 @@ func TestTheBreakerSparesSethealthAndClosesByItself(t *testing.T) {
 				assert.LessOrEqual(t, s.Metric("tokenvend_upstream_calls_total")-before, 5*(1+time.Since(start).Seconds()/2),
 					"trials alone, five each two seconds")
 			}
-			u.Mend()
-			mended := time.Now()
+			u.Repair()
+			repaired := time.Now()
 			session := harness.Session(t, "alice")
 			harness.Eventually(t, 6*time.Second, "a token after the outage", func() bool { return s.Ask(session).Status == 200 })
-			t.Logf("recovered within %s", time.Since(mended).Round(time.Millisecond))
+			t.Logf("recovered within %s", time.Since(repaired).Round(time.Millisecond))
 			assert.Zero(t, s.Metric("tokenvend_upstream_breaker_state"))
 		})
 	}

@@ -152,7 +152,7 @@ func TestARefusedPairIsReadAgainAtOnce(t *testing.T) {
 		assert.LessOrEqual(t, u.Calls(), 2)
 	}
 	assert.Equal(t, alice.token, s.Ask(alice.session).Token(), "cached tokens serve on")
-	harness.Eventually(t, promised, "the change is told, although it was a refusal that found it", func() bool {
+	harness.Eventually(t, promised, "the change is logged, although it was a refusal that found it", func() bool {
 		return lines(s, taken, "SETHEALTH_KEY_FILE") > 0 && lines(s, taken, "SETHEALTH_SECRET_FILE") > 0
 	})
 	assert.NotContains(t, s.Output(), nextSecret)

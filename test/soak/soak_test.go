@@ -104,7 +104,7 @@ func run(l *load, u *harness.Upstream, duration time.Duration) {
 			u.Set(retried[rand.N(len(retried))].Faults)
 		}
 		time.Sleep(rand.N(3 * time.Second))
-		u.Mend()
+		u.Repair()
 	}
 	stop()
 }
