@@ -155,9 +155,9 @@ func TestAStalledLogHoldsUpNobodyAndItsLinesAreCounted(t *testing.T) {
 		before := lost(reg)
 		to.set(nil, nil)
 		close(gate) // the reader is back
-		synctest.Wait()
+		time.Sleep(time.Second)
 		log.Info("after it")
-		synctest.Wait()
+		time.Sleep(time.Second)
 		assert.Contains(t, to.String(), "after it")
 		assert.InDelta(t, before, lost(reg), 0)
 
@@ -180,7 +180,7 @@ func TestAFailingLogLosesItsLinesAndRecovers(t *testing.T) {
 		for range 3 {
 			log.Info("m")
 		}
-		synctest.Wait()
+		time.Sleep(time.Second)
 		assert.InDelta(t, 3, lost(reg), 0)
 		to.set(nil, nil)
 		log.Info("after it")
