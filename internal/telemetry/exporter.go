@@ -81,7 +81,7 @@ func (e *exportErrors) Handle(err error) {
 	}
 	reason := outgoing.Explain(context.Background(), err, "the collector does not accept the spans").Reason
 	if answer, ok := status.FromError(err); ok {
-		reason = "the collector answered " + answer.Code().String()
+		reason = "gRPC status " + answer.Code().String() // its words may be the collector's
 	}
 	e.log.Warn("spans could not be exported", "reason", reason)
 }

@@ -93,7 +93,7 @@ func TestSpansGoByGRPCToo(t *testing.T) {
 
 func TestACollectorThatRefusesByGRPCIsLoggedByItsCodeAlone(t *testing.T) {
 	log := overGRPC(t, &collector{fails: status.Error(codes.Unauthenticated, "a canary")})
-	assert.Contains(t, log.String(), "the collector answered Unauthenticated")
+	assert.Contains(t, log.String(), "gRPC status Unauthenticated")
 	assert.NotContains(t, log.String(), "canary")
 }
 
