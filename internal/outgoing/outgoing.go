@@ -124,7 +124,7 @@ func (c *Client) Close() { c.current.Load().transport.CloseIdleConnections() }
 
 func (c *Client) connect() *generation {
 	return &generation{born: time.Now(), transport: &http.Transport{
-		Proxy: proxy,
+		Proxy: Proxy,
 		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 			if resp.StatusCode != http.StatusOK {
 				return proxyRefused(resp.StatusCode)
@@ -144,9 +144,9 @@ func (c *Client) connect() *generation {
 	}}
 }
 
-// proxy is that of HTTPS_PROXY and NO_PROXY, which sees a tunnel alone. Through one for plain http it would
+// Proxy is that of HTTPS_PROXY and NO_PROXY, which sees a tunnel alone. Through one for plain http it would
 // see cookies and tokens.
-func proxy(req *http.Request) (*url.URL, error) {
+func Proxy(req *http.Request) (*url.URL, error) {
 	if req.URL.Scheme != "https" {
 		return nil, nil
 	}

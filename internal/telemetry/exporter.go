@@ -29,7 +29,7 @@ func newExporter(ctx context.Context) (*otlptrace.Exporter, error) {
 	return otlptracehttp.New(ctx, otlptracehttp.WithHTTPClient(&http.Client{
 		Timeout: exportTimeout(),
 		Transport: &collectorTransport{since: time.Now(), connections: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, TLSClientConfig: exporterTLS(new(setting.Problems)), IdleConnTimeout: time.Minute,
+			Proxy: outgoing.Proxy, TLSClientConfig: exporterTLS(new(setting.Problems)), IdleConnTimeout: time.Minute,
 		}},
 	}))
 }

@@ -158,13 +158,18 @@ func TestACollectorOfAPrivateAuthorityIsTrustedByItsFile(t *testing.T) {
 }
 
 func TestACollectorThatHangsDoesNotHoldUpTheEnd(t *testing.T) {
-	hang := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang }))
+	asked, hang := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(asked)
+		<-hang
+	}))
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(hang) })
+	t.Setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1") // at once
 	tracing, _ := newTracing(t, server.URL)
 	_, span := tracing.Start(post(""))
 	span.End(telemetry.Outcome{Status: 200, Code: "ok"})
+	<-asked
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorContains(t, tracing.Shutdown(ctx), "spans were lost")

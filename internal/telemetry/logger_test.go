@@ -169,9 +169,9 @@ func TestAStalledLogHoldsUpNobodyAndItsLinesAreCounted(t *testing.T) {
 		before := lost(reg)
 		to.set(nil, nil)
 		close(gate) // the reader is back
-		synctest.Wait()
+		time.Sleep(time.Second)
 		log.Info("after it")
-		synctest.Wait()
+		time.Sleep(time.Second)
 		assert.Contains(t, to.String(), "after it")
 		assert.InDelta(t, before, lost(reg), 0)
 
@@ -194,7 +194,7 @@ func TestAFailingLogLosesItsLinesAndRecovers(t *testing.T) {
 		for range 3 {
 			log.Info("m")
 		}
-		synctest.Wait()
+		time.Sleep(time.Second)
 		assert.InDelta(t, 3, lost(reg), 0)
 		to.set(nil, nil)
 		log.Info("after it")
@@ -247,6 +247,7 @@ func TestALineThatIsCutByAFullDiskDoesNotSpoilTheNext(t *testing.T) {
 		log, writer, reg := newLogger(t, disk, "info", "json")
 		for _, message := range []string{"cut", "lost"} {
 			log.Info(message)
+			time.Sleep(time.Second)
 			synctest.Wait()
 		}
 		disk.room = 1 << 20

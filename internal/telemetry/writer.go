@@ -3,7 +3,6 @@ package telemetry
 import (
 	"bytes"
 	"io"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +20,8 @@ const (
 	// flushTimeout is how long Close waits for what is queued.
 	flushTimeout = time.Second
 	maxBatch     = 64 << 10
+	// batchDelay lets lines that come together go out together, in one call to the system.
+	batchDelay = time.Millisecond
 )
 
 // LogWriter writes lines in the background, so that a log that stalls or fails never holds up the program.
@@ -113,7 +114,7 @@ func (w *LogWriter) run() {
 
 // write writes a line, and those that wait behind it, in one call.
 func (w *LogWriter) write(line []byte) {
-	runtime.Gosched() // requests that are ready to run put their lines into the same batch
+	time.Sleep(batchDelay)
 	batch := append(w.batch[:0], line...)
 	for more := true; more && len(batch) < maxBatch; {
 		select {

@@ -96,7 +96,7 @@ func New(c Config, source sethealth.Issuer, o Options) (*Cache, error) {
 	cache.failures = newStore[sethealth.User, failure](marks, nil)
 	if c.Cache != "off" {
 		cache.tokens = newStore(c.Size, func(e otter.DeletionEvent[sethealth.User, *entry]) {
-			if e.Cause == otter.CauseOverflow {
+			if e.Cause == otter.CauseOverflow && e.Value.token.Remaining(time.Now()) > 0 {
 				cache.metrics.evictions.Inc()
 			}
 		})

@@ -1,7 +1,6 @@
 package browser_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,28 +25,10 @@ type demo struct {
 	kill         func()
 }
 
-// printed takes up what a process prints.
-type printed struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (p *printed) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.Write(b)
-}
-
-func (p *printed) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.String()
-}
-
 func startDemo(t *testing.T) (d demo) {
 	t.Helper()
 	cmd := exec.Command(harness.Demo(t), "-page", "0", "-token", "0")
-	var out printed
+	var out harness.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, cmd.Start())
 	d.kill = sync.OnceFunc(func() {

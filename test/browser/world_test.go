@@ -99,7 +99,7 @@ func (w *world) asked(method string) (outcomes []string) {
 
 func (w *world) posts() int { return len(w.asked("POST")) }
 
-// owner is whose living token that is.
+// owner is whose valid token that is.
 func (w *world) owner(token string) string {
 	claims, ok := w.sethealth.Verify(token)
 	if !ok {

@@ -15,6 +15,10 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
+// noticed is what the median request may take longer while Redis is frozen or gone. Some 100 ms are promised;
+// a client that waited for Redis would take seconds.
+const noticed = 700 * time.Millisecond
+
 func TestNobodyNoticesThatRedisIsFrozenOrKilledUnderLoad(t *testing.T) {
 	f := newFleet(t, redistest.Start(t), replicas, harness.Env{"RATE_LIMIT": "100000/1m"})
 	l := f.load()
@@ -24,7 +28,7 @@ func TestNobodyNoticesThatRedisIsFrozenOrKilledUnderLoad(t *testing.T) {
 	} {
 		phase.begin()
 		f.wait(false)
-		assert.LessOrEqual(t, l.phase(t), before+200*time.Millisecond, what)
+		assert.LessOrEqual(t, l.phase(t), before+noticed, what)
 		phase.end()
 		f.wait(true)
 		f.requireShares(f.replicas[0], f.replicas[1])
@@ -64,6 +68,13 @@ var unusables = map[string]unusable{
 			client.ConfigSet(context.Background(), "requirepass", password)
 		}, reason: "password",
 	},
+	"the user is unknown": { // though the default user needs no password
+		url: func(s *redistest.Server) string { return "redis://tokenvend:" + password + "@" + s.Addr },
+		repair: func(s *redistest.Server) {
+			s.Do("ACL", "SETUSER", "tokenvend", "on", ">"+password, "~tokenvend:*", "+@all")
+		}, reason: "wrong user",
+	},
+	"absent": {prepare: (*redistest.Server).Kill, repair: (*redistest.Server).Run, reason: "connection refused"},
 	"frozen": {prepare: (*redistest.Server).Freeze, repair: (*redistest.Server).Thaw, reason: "in time"},
 }
 

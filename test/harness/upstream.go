@@ -211,8 +211,8 @@ func (u *Upstream) present(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 	return &certificate, nil
 }
 
-// Mend ends every fault, of the emulator and of its network.
-func (u *Upstream) Mend() {
+// Repair ends every fault, of the emulator and of its network.
+func (u *Upstream) Repair() {
 	u.Set(faults.Faults{})
 	u.Strike(nil)
 	if u.roots != "" {

@@ -12,7 +12,7 @@ import (
 // fault is one way in which Sethealth, or the network before it, fails, and what is made of it.
 type fault struct {
 	name    string
-	code    string // of the answer to a page without a living token
+	code    string // of the answer to a page without a valid token
 	retried bool
 	begin   func(*harness.Upstream)
 	tls     bool

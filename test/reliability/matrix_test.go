@@ -3,6 +3,7 @@ package reliability_test
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -40,8 +41,18 @@ func (f fault) env() harness.Env {
 // TestEveryFaultInEverySituation plays each fault to a page with a token that is to be replaced before
 // it is handed out, to one without any, to one whose token is refreshed behind the answer, and to fifty
 // at once. Then the fault ends.
+// Of statuses of a class that lead to the same, one is
+// played: which of them lead where is a matter of the client's own tests.
 func TestEveryFaultInEverySituation(t *testing.T) {
+	played := map[string]bool{}
 	for _, f := range allFaults() {
+		if _, err := strconv.Atoi(f.name); err == nil {
+			kind := fmt.Sprint(f.code, f.retried, f.name[:1])
+			if played[kind] {
+				continue
+			}
+			played[kind] = true
+		}
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			newRow(t, f).run()
@@ -138,7 +149,7 @@ func (r *row) foregroundRefresh(h holder) {
 		}
 	})
 	left := time.Until(h.ends)
-	assert.Less(r, time.Since(start), budget+time.Second)
+	assert.Less(r, time.Since(start), budget+slack)
 	assert.Equal(r, r.expected(), calls, "foreground refresh")
 	for _, answer := range answers {
 		require.Equal(r, "ok", answer.Code(), answer.Body)
@@ -154,7 +165,7 @@ func (r *row) firstMint() {
 	calls := r.calls(func() {
 		start := time.Now()
 		answer := r.service.Ask(session, "Origin", harness.Origin)
-		assert.Less(r, time.Since(start), budget+time.Second)
+		assert.Less(r, time.Since(start), budget+slack)
 		r.assertRefused(answer)
 		assert.Equal(r, harness.Origin, answer.Header.Get("Access-Control-Allow-Origin"))
 	})
@@ -183,7 +194,7 @@ func (r *row) coalesced() {
 				assert.NoError(r, err)
 			})
 		}
-		harness.Eventually(r, budget, "all of them wait", func() bool {
+		harness.Eventually(r, budget+slack, "all of them wait", func() bool {
 			return r.instant || r.service.Metric("tokenvend_requests_in_flight") == waiters
 		})
 		release()
@@ -219,16 +230,16 @@ func (r *row) backgroundRefresh(h holder) {
 			assert.Zero(r, failed(), "the answer did not wait for the refresh, which is held up")
 		}
 		release()
-		harness.Eventually(r, budget+time.Second, "the refresh has failed", func() bool { return failed() == 1 })
+		harness.Eventually(r, budget+slack, "the refresh has failed", func() bool { return failed() == 1 })
 		ask()
 	})
 	assert.Equal(r, r.expected(), calls, "a refresh that fails does not run on every request")
 }
 
 func (r *row) recovery() {
-	r.upstream.Mend()
+	r.upstream.Repair()
 	start := time.Now()
 	session := harness.Session(r, "new")
-	harness.Eventually(r, 4*time.Second, "a token after the fault", func() bool { return r.service.Ask(session).Status == 200 })
+	harness.Eventually(r, 4*time.Second+slack, "a token after the fault", func() bool { return r.service.Ask(session).Status == 200 })
 	r.Logf("recovered within %s", time.Since(start).Round(time.Millisecond))
 }

@@ -3,7 +3,6 @@ package reliability_test
 import (
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -55,16 +54,16 @@ func TestAnOutageIsNotNoticedUntilTheTokenEnds(t *testing.T) {
 					require.Equal(t, alice.token, answer.Token())
 					assert.LessOrEqual(t, answer.ExpiresIn(), alice.ends.Sub(start))
 					sources[s.Record(answer)["source"]] = true
-					require.Less(t, time.Since(alice.since), life, "a token that has ended")
+					require.Less(t, start.Sub(alice.since), life, "a token that has ended")
 					time.Sleep(100 * time.Millisecond)
 				}
 				assert.Equal(t, minLife > end, sources["stale"])
 				assert.LessOrEqual(t, s.Metric("tokenvend_upstream_calls_total")-calls, 40.0, "not a call for each of a hundred requests")
 
-				u.Mend()
-				mended := time.Now()
-				harness.Eventually(t, 5*time.Second, "a token after the outage", func() bool { return s.Ask(alice.session).Status == 200 })
-				t.Logf("noticed with %s left, recovered within %s", time.Until(alice.ends).Round(time.Second), time.Since(mended).Round(time.Millisecond))
+				u.Repair()
+				repaired := time.Now()
+				harness.Eventually(t, 5*time.Second+slack, "a token after the outage", func() bool { return s.Ask(alice.session).Status == 200 })
+				t.Logf("noticed with %s left, recovered within %s", time.Until(alice.ends).Round(time.Second), time.Since(repaired).Round(time.Millisecond))
 			})
 		}
 	}
@@ -106,61 +105,12 @@ func TestTheBreakerSparesSethealthAndClosesByItself(t *testing.T) {
 				assert.LessOrEqual(t, s.Metric("tokenvend_upstream_calls_total")-before, 5*(1+time.Since(start).Seconds()/2),
 					"trials alone, five each two seconds")
 			}
-			u.Mend()
-			mended := time.Now()
+			u.Repair()
+			repaired := time.Now()
 			session := harness.Session(t, "alice")
-			harness.Eventually(t, 6*time.Second, "a token after the outage", func() bool { return s.Ask(session).Status == 200 })
-			t.Logf("recovered within %s", time.Since(mended).Round(time.Millisecond))
+			harness.Eventually(t, 6*time.Second+slack, "a token after the outage", func() bool { return s.Ask(session).Status == 200 })
+			t.Logf("recovered within %s", time.Since(repaired).Round(time.Millisecond))
 			assert.Zero(t, s.Metric("tokenvend_upstream_breaker_state"))
 		})
-	}
-}
-
-// TestTheEndOfATokenIsNeverOverstated: it counts from the start of the call, and nothing that Sethealth
-// says of the time makes it later.
-func TestTheEndOfATokenIsNeverOverstated(t *testing.T) {
-	t.Parallel()
-	u := harness.NewUpstream(t, false)
-	s := harness.Start(t, u.Env().With(harness.Env{"TOKEN_TTL": "10s", "TOKEN_MIN_LIFE": "1s"}))
-	for name, row := range map[string]struct {
-		faults faults.Faults
-		most   time.Duration
-	}{
-		"an answer that took its time":      {faults.Faults{Delay: 1200 * time.Millisecond}, 8 * time.Second},
-		"a token of a shorter life":         {faults.Faults{JWTLife: 4 * time.Second}, 4 * time.Second},
-		"a token of a longer life":          {faults.Faults{JWTLife: time.Hour}, 10 * time.Second},
-		"two attempts, one after the other": {faults.Faults{Status: 503, RetryAfter: "2", Times: 1}, 10 * time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			u.Set(row.faults)
-			session := harness.Session(t, name)
-			for range 3 {
-				start := time.Now()
-				answer := s.Ask(session)
-				require.Equal(t, "ok", answer.Code(), answer.Body)
-				claims, ok := u.Verify(answer.Token())
-				require.True(t, ok)
-				assert.LessOrEqual(t, answer.ExpiresIn(), row.most)
-				assert.LessOrEqual(t, answer.ExpiresIn(), claims.Expires.Sub(start))
-				assert.Greater(t, answer.ExpiresIn(), 2*time.Second)
-			}
-		})
-	}
-}
-
-func TestSethealthsClockIsNeverBelieved(t *testing.T) {
-	t.Parallel()
-	for _, date := range []string{"Sat, 01 Jan 2000 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT", "yesterday"} {
-		upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Date", date)
-			w.Header().Set("Expires", date)
-			w.Header().Set("Cache-Control", "max-age=1")
-			_, _ = w.Write([]byte(`{"token":"t","expires_in":999999,"expires-in":1}`))
-		}))
-		defer upstream.Close()
-		s := harness.Start(t, (&harness.Sethealth{URL: upstream.URL}).Env())
-		answer := s.Ask(harness.Session(t, "alice"))
-		require.Equal(t, 200, answer.Status)
-		assert.InDelta(t, time.Hour.Seconds(), answer.ExpiresIn().Seconds(), 5)
 	}
 }
