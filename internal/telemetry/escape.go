@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// escaper escapes in a line of JSON what slog leaves as it is and a terminal or a viewer would act on: C1
-// control characters, marks of writing direction and all else that cannot be printed.
+// escaper escapes what slog leaves as it is and a terminal or a viewer would act on: in JSON, C1 control
+// characters, marks of writing direction and all else that cannot be printed; in text, DEL.
 type escaper struct{ to io.Writer }
 
 func (e escaper) Write(line []byte) (int, error) {

@@ -34,8 +34,8 @@ func NewLogger(to io.Writer, c Config, reg prometheus.Registerer) (*slog.Logger,
 	_ = level.UnmarshalText([]byte(c.Level)) // validated
 	writer := newLogWriter(to, reg)
 	options := &slog.HandlerOptions{Level: slog.LevelDebug}
-	if c.Format == "text" { // which quotes what cannot be printed
-		return slog.New(handler{slog.NewTextHandler(writer, options), level}), writer
+	if c.Format == "text" {
+		return slog.New(handler{slog.NewTextHandler(escaper{writer}, options), level}), writer
 	}
 	return slog.New(handler{slog.NewJSONHandler(escaper{writer}, options), level}), writer
 }

@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,22 +89,20 @@ func TestAuditRecordsAreWrittenAtEveryLevel(t *testing.T) {
 	}
 }
 
-func TestLinesAreInUTCAndInTheFormatOfTheirs(t *testing.T) {
-	local := time.Local
-	time.Local = time.FixedZone("east", 3600)
-	t.Cleanup(func() { time.Local = local })
-	to := &sink{}
-	log, writer, _ := newLogger(t, to, "info", "json")
-	log.With("a", 1).WithGroup("g").Info("one", "b", "x")
-	writer.Close()
-	var line map[string]any
-	require.NoError(t, json.Unmarshal([]byte(to.String()), &line))
-	assert.True(t, strings.HasSuffix(line["time"].(string), "Z"), line["time"])
-	text := &sink{}
-	log, writer, _ = newLogger(t, text, "info", "text")
-	log.Info("one", "b", "x y")
-	writer.Close()
-	assert.Regexp(t, `^time=\S+Z level=INFO msg=one b="x y"\n$`, text.String())
+func TestLinesAreInUTCAndInTheFormatAskedFor(t *testing.T) {
+	noon := time.Date(2026, 11, 23, 12, 0, 0, 5e8, time.FixedZone("east", 3600))
+	for format, want := range map[string]string{
+		"json": `{"time":"2026-11-23T11:00:00.5Z","level":"WARN","msg":"one","a":1,"g":{"b":"x y"}}` + "\n",
+		"text": `time=2026-11-23T11:00:00.500Z level=WARN msg=one a=1 g.b="x y"` + "\n",
+	} {
+		to := &sink{}
+		log, writer, _ := newLogger(t, to, "info", format)
+		record := slog.NewRecord(noon, slog.LevelWarn, "one", 0)
+		record.Add("b", "x y")
+		require.NoError(t, log.With("a", 1).WithGroup("g").Handler().Handle(t.Context(), record))
+		writer.Close()
+		assert.Equal(t, want, to.String())
+	}
 }
 
 func TestWhatATerminalWouldActOnIsEscaped(t *testing.T) {
@@ -124,6 +124,20 @@ func TestWhatATerminalWouldActOnIsEscaped(t *testing.T) {
 	}
 }
 
+func TestEachCharacterThatIsNotPrintedIsEscapedByItself(t *testing.T) {
+	for _, r := range "\x00\x07\n\r\x1b\x7f\u0080\u009b\u061c\u200e\u200f\u202a\u202e\u2028\u2029\u2066\u2069" {
+		for _, format := range []string{"json", "text"} {
+			to := &sink{}
+			log, writer, _ := newLogger(t, to, "info", format)
+			log.Info("m"+string(r), "v", "a"+string(r), "error", errors.New("e"+string(r)))
+			writer.Close()
+			line, rest, _ := strings.Cut(to.String(), "\n")
+			assert.Empty(t, rest, "%U in %s", r, format)
+			assert.NotContains(t, line, string(r), "%U in %s", r, format)
+		}
+	}
+}
+
 func TestAllLinesAreWrittenWholeAndInOrderBeforeClose(t *testing.T) {
 	to := &sink{}
 	log, writer, reg := newLogger(t, to, "info", "text")
@@ -135,7 +149,7 @@ func TestAllLinesAreWrittenWholeAndInOrderBeforeClose(t *testing.T) {
 	require.Len(t, lines, 5000)
 	for i, line := range lines {
 		_, number, _ := strings.Cut(line, "i=")
-		require.Equal(t, i, len(lines[:i]), number)
+		require.Equal(t, strconv.Itoa(i), number)
 	}
 	assert.Zero(t, lost(reg))
 }
@@ -186,6 +200,65 @@ func TestAFailingLogLosesItsLinesAndRecovers(t *testing.T) {
 		log.Info("after it")
 		writer.Close()
 		assert.Equal(t, 1, strings.Count(to.String(), "\n"))
+	})
+}
+
+// A slow reader frees some room again and again, so that each line could wait its time.
+func TestASlowLogHoldsUpNobodyForLongEither(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, writer, reg := newLogger(t, slowly(40*time.Millisecond), "info", "text")
+		start := time.Now()
+		for range 40_000 {
+			log.Info("m", "v", strings.Repeat("x", 300))
+		}
+		assert.Less(t, time.Since(start), 100*time.Millisecond, "for all of them together")
+		assert.Positive(t, lost(reg))
+		writer.Close()
+	})
+}
+
+type slowly time.Duration
+
+func (s slowly) Write(p []byte) (int, error) {
+	time.Sleep(time.Duration(s))
+	return len(p), nil
+}
+
+// fullDisk has room for some bytes and, once it is cleared, for all.
+type fullDisk struct {
+	text strings.Builder
+	room int
+}
+
+func (d *fullDisk) Write(p []byte) (int, error) {
+	if d.room >= len(p) {
+		d.room -= len(p)
+		return d.text.Write(p)
+	}
+	n := d.room
+	d.room = 0
+	d.text.WriteString(string(p[:n]))
+	return n, syscall.ENOSPC
+}
+
+func TestALineThatIsCutByAFullDiskDoesNotSpoilTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := &fullDisk{room: 20}
+		log, writer, reg := newLogger(t, disk, "info", "json")
+		for _, message := range []string{"cut", "lost"} {
+			log.Info(message)
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		disk.room = 1 << 20
+		log.Info("whole")
+		writer.Close()
+		lines := strings.Split(disk.text.String(), "\n")
+		require.Len(t, lines, 3)
+		assert.Len(t, lines[0], 20)
+		assert.Contains(t, lines[1], "whole")
+		assert.True(t, json.Valid([]byte(lines[1])), lines[1])
+		assert.InDelta(t, 2, lost(reg), 0)
 	})
 }
 

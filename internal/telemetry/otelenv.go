@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"net/url"
 	"os"
 	"strconv"
@@ -56,11 +55,8 @@ func checkTracing(p *setting.Problems) {
 	if !tracingWanted() {
 		return
 	}
-	variable, endpoint := exporterVariable("ENDPOINT")
-	if u, err := url.Parse(endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		p.Add(variable, "must be an http:// or https:// URL")
-	}
-	variable, _ = exporterVariable("PROTOCOL")
+	checkEndpoint(p)
+	variable, _ := exporterVariable("PROTOCOL")
 	p.OneOf(variable, protocol(), "http/protobuf", "grpc")
 	variable, compression := exporterVariable("COMPRESSION")
 	p.OneOf(variable, cmp.Or(compression, "none"), "none", "gzip")
@@ -70,14 +66,31 @@ func checkTracing(p *setting.Problems) {
 	if variable, _ := exporterVariable("TIMEOUT"); exportTimeout() == 0 {
 		p.Add(variable, "must be a number of milliseconds")
 	}
-	if _, err := exporterTLS(); err != nil {
-		variable, _ := exporterVariable("CERTIFICATE")
-		p.Add(variable, "must name a PEM file of certificates, as OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and _KEY must")
-	}
+	exporterTLS(p)
 	if attributes := os.Getenv("OTEL_RESOURCE_ATTRIBUTES"); attributes != "" && !arePairs(attributes, false) {
 		p.Add("OTEL_RESOURCE_ATTRIBUTES", mustBePairs)
 	}
 	checkSampler(p)
+}
+
+// checkEndpoint keeps to the scheme of the URL: the library lets OTEL_EXPORTER_OTLP_INSECURE override it, and
+// would send the headers to an https:// endpoint in plaintext.
+func checkEndpoint(p *setting.Problems) {
+	variable, endpoint := exporterVariable("ENDPOINT")
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
+		p.Add(variable, "must be an http:// or https:// URL without a user")
+		return
+	}
+	plain := u.Scheme == "http"
+	if variable, insecure := exporterVariable("INSECURE"); insecure != "" && strings.EqualFold(insecure, "true") != plain {
+		p.Add(variable, "must be left out, or agree with the endpoint: true for http://, false for https://")
+	}
+	for _, name := range []string{"CERTIFICATE", "CLIENT_CERTIFICATE"} {
+		if variable, file := exporterVariable(name); plain && file != "" {
+			p.Add(variable, "must be left out where the endpoint is http://")
+		}
+	}
 }
 
 func checkSampler(p *setting.Problems) {
@@ -112,23 +125,23 @@ func arePairs(list string, headers bool) bool {
 }
 
 // exporterTLS is the authorities and the client's certificate of the exporter.
-func exporterTLS() (*tls.Config, error) {
+func exporterTLS(p *setting.Problems) *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if _, file := exporterVariable("CERTIFICATE"); file != "" {
+	if variable, file := exporterVariable("CERTIFICATE"); file != "" {
 		pem, err := os.ReadFile(file)
 		config.RootCAs = x509.NewCertPool()
 		if err != nil || !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, errors.New("no certificates")
+			p.Add(variable, "must name a PEM file of certificates")
 		}
 	}
-	_, chain := exporterVariable("CLIENT_CERTIFICATE")
-	_, key := exporterVariable("CLIENT_KEY")
+	variable, chain := exporterVariable("CLIENT_CERTIFICATE")
+	keyVariable, key := exporterVariable("CLIENT_KEY")
 	if chain != "" || key != "" {
 		pair, err := tls.LoadX509KeyPair(chain, key)
 		if err != nil {
-			return nil, errors.New("no client certificate")
+			p.Add(variable, "must name a PEM file of certificates, and %s one of their key", keyVariable)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
-	return config, nil
+	return config
 }

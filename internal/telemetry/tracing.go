@@ -5,22 +5,16 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"sync/atomic"
-	"time"
 
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
-	"github.com/sethealth/tokenvend/internal/outgoing"
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
@@ -59,41 +53,6 @@ func NewTracing(ctx context.Context, build Build, log *slog.Logger) (*Tracing, e
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(described))
 	return &Tracing{provider, provider.Tracer("github.com/sethealth/tokenvend", trace.WithInstrumentationVersion(build.Version))}, nil
-}
-
-// newExporter follows no redirect: the headers may hold a credential, which is for the host that was named.
-func newExporter(ctx context.Context) (*otlptrace.Exporter, error) {
-	if protocol() == "grpc" {
-		return otlptracegrpc.New(ctx)
-	}
-	tlsConfig, err := exporterTLS()
-	if err != nil {
-		return nil, err
-	}
-	return otlptracehttp.New(ctx, otlptracehttp.WithHTTPClient(&http.Client{
-		Timeout:       exportTimeout(),
-		Transport:     &http.Transport{Proxy: outgoing.Proxy, TLSClientConfig: tlsConfig, IdleConnTimeout: time.Minute},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}))
-}
-
-// exportErrors logs failed exports at most once a minute, in words of ours: the library's may quote a peer.
-type exportErrors struct {
-	log  *slog.Logger
-	last atomic.Int64 // Unix nanoseconds
-}
-
-// Handle implements otel.ErrorHandler.
-func (e *exportErrors) Handle(err error) {
-	now, last := time.Now().UnixNano(), e.last.Load()
-	if now-last < int64(time.Minute) || !e.last.CompareAndSwap(last, now) {
-		return
-	}
-	reason := "the collector cannot be reached or does not accept the spans"
-	if errors.Is(err, context.DeadlineExceeded) {
-		reason = "the collector did not answer in time"
-	}
-	e.log.Warn("spans could not be exported", "reason", reason)
 }
 
 // Tracer is where the program's own spans start; a no-op when off.

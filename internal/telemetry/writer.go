@@ -14,7 +14,8 @@ const (
 	// queuedLines and queuedBytes bound what waits to be written.
 	queuedLines = 8192
 	queuedBytes = 4 << 20
-	// roomTimeout is how long a line waits for room in the queue before it is lost, if the log was well.
+	// roomTimeout is how long lines wait for room in a queue that has become full. All lines share it, because
+	// slog writes one at a time and their waits would add up.
 	roomTimeout = 50 * time.Millisecond
 	// flushTimeout is how long Close waits for what is queued.
 	flushTimeout = time.Second
@@ -26,15 +27,16 @@ const (
 // LogWriter writes lines in the background, so that a log that stalls or fails never holds up the program.
 // Lines that cannot be written are counted in tokenvend_log_lines_lost_total.
 type LogWriter struct {
-	to      io.Writer
-	lost    prometheus.Counter
-	lines   chan []byte
-	batch   []byte        // what is written in one call; its memory is reused
-	bytes   atomic.Int64  // in lines
-	stalled atomic.Bool   // a line has waited in vain since the last successful write
-	closing chan struct{} // closed by Close
-	done    chan struct{} // closed when the queue is written
-	close   sync.Once
+	to        io.Writer
+	lost      prometheus.Counter
+	lines     chan []byte
+	batch     []byte                    // what is written in one call; its memory is reused
+	cut       bool                      // the last line that went out lacks its end
+	bytes     atomic.Int64              // in lines and batch
+	fullSince atomic.Pointer[time.Time] // when a line found no room; nil once half of the queue is free again
+	closing   chan struct{}             // closed by Close
+	done      chan struct{}             // closed when the queue is written
+	close     sync.Once
 }
 
 func newLogWriter(to io.Writer, reg prometheus.Registerer) *LogWriter {
@@ -53,7 +55,7 @@ func newLogWriter(to io.Writer, reg prometheus.Registerer) *LogWriter {
 // Write queues one line. It never fails, and waits a little only if the queue has just become full.
 func (w *LogWriter) Write(line []byte) (int, error) {
 	size := int64(len(line))
-	for deadline := time.Now().Add(roomTimeout); !w.isClosing(); {
+	for !w.isClosing() {
 		if w.bytes.Add(size) <= queuedBytes {
 			select {
 			case w.lines <- bytes.Clone(line):
@@ -62,17 +64,23 @@ func (w *LogWriter) Write(line []byte) (int, error) {
 			}
 		}
 		w.bytes.Add(-size)
-		if w.stalled.Load() {
-			break
-		}
-		if time.Now().After(deadline) {
-			w.stalled.Store(true)
+		if w.fullFor() >= roomTimeout {
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
 	w.lost.Inc()
 	return len(line), nil
+}
+
+// fullFor is how long the queue has been full, which it now is.
+func (w *LogWriter) fullFor() time.Duration {
+	now := time.Now()
+	w.fullSince.CompareAndSwap(nil, &now)
+	if since := w.fullSince.Load(); since != nil {
+		return now.Sub(*since)
+	}
+	return 0
 }
 
 func (w *LogWriter) isClosing() bool {
@@ -117,12 +125,28 @@ func (w *LogWriter) write(line []byte) {
 		}
 	}
 	w.batch = batch
-	n, err := w.to.Write(batch)
-	w.bytes.Add(-int64(len(batch)))
-	w.stalled.Store(false)
-	if err != nil {
-		w.lost.Add(float64(bytes.Count(batch[min(n, len(batch)):], []byte("\n"))))
+	n, err := 0, w.endCutLine()
+	if err == nil {
+		n, err = w.to.Write(batch)
 	}
+	if err != nil {
+		w.lost.Add(float64(bytes.Count(batch[n:], []byte("\n"))))
+		w.cut = w.cut || n > 0 && batch[n-1] != '\n'
+	}
+	w.bytes.Add(-int64(len(batch)))
+	if w.bytes.Load() <= queuedBytes/2 && len(w.lines) <= queuedLines/2 {
+		w.fullSince.Store(nil)
+	}
+}
+
+// endCutLine keeps what follows a line that was written in part, as on a full disk, from becoming its rest.
+func (w *LogWriter) endCutLine() error {
+	if !w.cut {
+		return nil
+	}
+	_, err := w.to.Write([]byte("\n"))
+	w.cut = err != nil
+	return err
 }
 
 // Close writes what is queued, for a second at most. Lines that come later are lost.
