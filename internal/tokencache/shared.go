@@ -51,7 +51,7 @@ func (s *shared) find(ctx context.Context, user sethealth.User, need time.Durati
 		locked := false
 		commands, err := s.redis.do(ctx, opLock, func(pipe redis.Pipeliner) {
 			pipe.SetNX(ctx, lock, "1", lockLife)
-			pipe.Get(ctx, key) // after the lock: whoever frees it has stored the token before
+			pipe.Get(ctx, key) // after the lock: its holder stores the token before freeing it
 		})
 		if err == nil {
 			locked = commands[0].(*redis.BoolCmd).Val()
@@ -125,7 +125,7 @@ func (s *shared) publish(user sethealth.User, token sethealth.Token, err error) 
 	})
 }
 
-// release frees a lock, whoever holds it: at worst, that costs one more call to Sethealth.
+// release frees a lock of any holder: at worst, that costs one more call to Sethealth.
 func (s *shared) release(ctx context.Context, lock string) {
 	_, _ = s.redis.do(ctx, opRelease, func(pipe redis.Pipeliner) { pipe.Del(ctx, lock) })
 }

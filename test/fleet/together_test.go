@@ -158,7 +158,7 @@ func TestAReplicaKilledDuringItsCallIsReplacedWithinSeconds(t *testing.T) {
 	assert.LessOrEqual(t, f.sethealth.Calls(), 3, "the dead replica's, and one more of each other at most")
 }
 
-// Whoever can write to Redis can take locks and spoil limits, and keeps nobody out.
+// Anybody who can write to Redis can take locks and spoil limits, and keeps nobody out.
 func TestAForeignLockOrLimitCostsSecondsAtMost(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, redistest.Start(t), 1, nil)

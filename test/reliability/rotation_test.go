@@ -181,7 +181,7 @@ func TestASessionSecretIsRotatedWithoutARestart(t *testing.T) {
 	harness.Eventually(t, promised, "the unusable secret is told of", func() bool {
 		return lines(s, broken, "JWT_SECRET_FILE") == 1
 	})
-	assert.NotZero(t, s.Metric("tokenvend_file_reloads_total", `outcome="failed"`, `variable="JWT_SECRET_FILE"`), "it counts on until it is mended")
+	assert.NotZero(t, s.Metric("tokenvend_file_reloads_total", `outcome="failed"`, `variable="JWT_SECRET_FILE"`), "it is counted until it is fixed")
 	assert.Equal(t, 1, lines(s, taken, "JWT_SECRET_FILE"), "the good one alone")
 	assert.Equal(t, 200, s.Ask(fresh).Status)
 	assert.NotContains(t, s.Output(), next)
