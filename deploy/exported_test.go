@@ -2,7 +2,6 @@ package deploy_test
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"os/exec"
 	"regexp"
@@ -12,16 +11,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/freeport"
 )
 
 // Metrics that only other configurations have: docs/metrics.md says so.
 var elsewhere = map[string]bool{"tokenvend_tls_certificate_expiry_timestamp_seconds": true}
 
 func TestThePageOfMetricsListsWhatTheProgramExports(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	admin := free.Addr().String()
-	require.NoError(t, free.Close())
+	admin := "127.0.0.1:" + freeport.New(t)
 	secret := t.TempDir() + "/secret"
 	write(t, secret, "a secret of thirty-two bytes and more")
 	binary, err := tokenvend()

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sethealth/tokenvend/internal/freeport"
 )
 
 // front is a proxy of proxies/ in front of a tokenvend and a session endpoint that only take notes.
@@ -32,13 +34,9 @@ func newFront(t *testing.T, config string, start func(t *testing.T, config strin
 	t.Cleanup(vend.Close)
 	session := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*f.answer.Load())(w, r) }))
 	t.Cleanup(session.Close)
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := free.Addr().String()
-	require.NoError(t, free.Close())
+	port := freeport.New(t)
+	address := "127.0.0.1:" + port
 	f.url = "http://" + address
-	_, port, err := net.SplitHostPort(address)
-	require.NoError(t, err)
 
 	config = strings.NewReplacer(
 		"127.0.0.1:8080", vend.Listener.Addr().String(),

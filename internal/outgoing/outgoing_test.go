@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sethealth/tokenvend/internal/freeport"
 	"github.com/sethealth/tokenvend/internal/outgoing"
 )
 
@@ -86,9 +87,7 @@ func TestAnAnswerIsReadWithinItsBoundAndOnlyOfASuccess(t *testing.T) {
 }
 
 func TestAFailureIsNamedInWordsOfOurs(t *testing.T) {
-	refusing, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, refusing.Close())
+	refusing := "127.0.0.1:" + freeport.New(t)
 	untrusted := httptest.NewUnstartedServer(nil)
 	untrusted.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	untrusted.StartTLS()
@@ -111,12 +110,12 @@ func TestAFailureIsNamedInWordsOfOurs(t *testing.T) {
 		return l.Addr().String()
 	}
 	for url, want := range map[string]string{
-		"http://" + refusing.Addr().String(): "connection refused",
-		"http://nothing.invalid":             "DNS: ",
-		untrusted.URL:                        "TLS certificate is not trusted (SSL_CERT_FILE names more authorities)",
-		"https://" + raw("canary, not TLS"):  "the server does not speak TLS",
-		"http://" + raw("canary\r\n\r\n"):    "no valid HTTP answer",
-		"http://" + raw(""):                  "the connection was closed without an answer",
+		"http://" + refusing:                "connection refused",
+		"http://nothing.invalid":            "DNS: ",
+		untrusted.URL:                       "TLS certificate is not trusted (SSL_CERT_FILE names more authorities)",
+		"https://" + raw("canary, not TLS"): "the server does not speak TLS",
+		"http://" + raw("canary\r\n\r\n"):   "no valid HTTP answer",
+		"http://" + raw(""):                 "the connection was closed without an answer",
 		"http://" + raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ncanary"): "the answer was cut short",
 	} {
 		_, err := get(t, newClient(t), url)

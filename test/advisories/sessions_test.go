@@ -2,6 +2,7 @@ package advisories_test
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -10,7 +11,9 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
+	"github.com/sethealth/tokenvend/internal/freeport"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -143,13 +146,14 @@ func anOutageIsNoRefusal(t *testing.T) {
 }
 
 func anIssuerThatIsDownAtStartIsWaitedFor(t *testing.T) {
-	address, listen := harness.Reserve(t)
+	address := "127.0.0.1:" + freeport.New(t)
 	key := newRSA(t)
 	_, s := start(t, harness.Env{"JWT_SECRET": "-", "JWT_JWKS_URL": "http://" + address + "/keys"})
 	assert.Equal(t, 200, s.Do("GET", "/healthz", "").Status)
 	assert.Equal(t, 503, s.Do("GET", "/readyz", "").Status)
 	assert.Equal(t, 503, s.Ask(signed(t, key, "a", harness.Claims("alice"))).Status)
-	listener := listen()
+	listener, err := net.Listen("tcp", address)
+	require.NoError(t, err)
 	issuer := &http.Server{Handler: keySet(t, key, "a")}
 	go func() { _ = issuer.Serve(listener) }()
 	t.Cleanup(func() { _ = issuer.Close() })

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/app"
+	"github.com/sethealth/tokenvend/internal/freeport"
 	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
@@ -195,11 +196,7 @@ func TestCheckReportsEachDependencyAndFailsIfOneIsUnavailable(t *testing.T) {
 }
 
 func TestHealthcheckAsksTheRunningServer(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	require.NoError(t, err)
-	require.NoError(t, listener.Close())
+	port := freeport.New(t)
 	where := harness.Env{"PORT": port, "BASE_PATH": "/auth"}
 	assert.Equal(t, 1, harness.Run(t, where, "healthcheck").Code)
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sethealth/tokenvend/internal/freeport"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -70,7 +71,7 @@ func TestTheLogNeverDecidesWhetherTheServiceLives(t *testing.T) {
 
 // startWith starts the service with a standard error of the test's own.
 func startWith(t *testing.T, log *os.File, more harness.Env) (*harness.Service, *exec.Cmd) {
-	port, admin := harness.FreePort(t), harness.FreePort(t)
+	port, admin := freeport.New(t), freeport.New(t)
 	cmd := harness.Command(t, harness.NewUpstream(t, false).Env().With(harness.Env{
 		"LISTEN_ADDR": "127.0.0.1:" + port, "ADMIN_ADDR": "127.0.0.1:" + admin, "SHUTDOWN_DELAY": "0s", "RATE_LIMIT": "off",
 	}).With(more))

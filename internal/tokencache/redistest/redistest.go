@@ -4,7 +4,6 @@ package redistest
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sethealth/tokenvend/internal/freeport"
 )
 
 // Require is the environment variable that makes a missing redis-server a failure, where tests would skip.
@@ -51,15 +52,10 @@ func Prepare(t testing.TB, args ...string) *Server {
 	if err != nil {
 		t.Skip("skipped: redis-server is not installed (Debian: apt-get install redis-server)")
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := listener.Addr().(*net.TCPAddr)
-	_ = listener.Close()
-	s := &Server{t: t, binary: binary, Addr: addr.String()}
+	port := freeport.New(t)
+	s := &Server{t: t, binary: binary, Addr: "127.0.0.1:" + port}
 	s.args = append([]string{
-		"--port", fmt.Sprint(addr.Port), "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "no",
+		"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "no",
 	}, args...)
 	t.Cleanup(s.Kill)
 	return s
@@ -70,12 +66,7 @@ func StartCluster(t testing.TB) (nodes []*Server, url string) {
 	t.Helper()
 	var buses []string
 	for range 3 {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		bus := fmt.Sprint(listener.Addr().(*net.TCPAddr).Port)
-		_ = listener.Close()
+		bus := freeport.New(t)
 		nodes, buses = append(nodes, Start(t, "--cluster-enabled", "yes", "--cluster-port", bus)), append(buses, bus)
 	}
 	for i, slots := range [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}} {
