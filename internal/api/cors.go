@@ -22,9 +22,13 @@ func (s *server) withCORS(next http.Handler) http.Handler {
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if w.(*record).fromListedOrigin && !isPreflight(r) {
-			asPost := *r // rs/cors would leave the 405 to any other method bare
-			asPost.Method = http.MethodPost
-			policy.HandlerFunc(w, &asPost)
+			if r.Method == http.MethodPost {
+				policy.HandlerFunc(w, r)
+			} else { // rs/cors would leave the 405 to any other method bare
+				asPost := *r
+				asPost.Method = http.MethodPost
+				policy.HandlerFunc(w, &asPost)
+			}
 		} else {
 			w.Header().Set("Vary", "Origin")
 		}

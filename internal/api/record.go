@@ -148,6 +148,13 @@ func (s *server) log(x *record, r *http.Request) {
 	s.metrics.observe(x, isToken, duration)
 	x.span.End(telemetry.Outcome{Status: x.status, Code: x.outcome, Source: string(x.token.Source), Check: x.user.Check})
 
+	ctx, level := context.Background(), levelOf(x)
+	if isToken {
+		ctx = telemetry.Audit
+	}
+	if !s.Logger.Enabled(ctx, level) {
+		return
+	}
 	attrs := make([]slog.Attr, 0, 16)
 	add := func(key, value string) {
 		if value != "" {
@@ -171,11 +178,6 @@ func (s *server) log(x *record, r *http.Request) {
 	attrs = append(attrs, slog.Int("status", x.status), slog.Float64("duration", duration.Seconds()))
 	if x.err != nil {
 		add("error", x.err.Error())
-	}
-	level := levelOf(x)
-	ctx := context.Background()
-	if isToken {
-		ctx = telemetry.Audit(ctx)
 	}
 	s.Logger.LogAttrs(ctx, level, "request", attrs...)
 }

@@ -69,5 +69,5 @@ func (h handler) WithGroup(name string) slog.Handler {
 
 type auditKey struct{}
 
-// Audit marks a record that is written at every LOG_LEVEL.
-func Audit(ctx context.Context) context.Context { return context.WithValue(ctx, auditKey{}, true) }
+// Audit is the context of a record that is written at every LOG_LEVEL.
+var Audit = context.WithValue(context.Background(), auditKey{}, true)

@@ -1,7 +1,6 @@
 package telemetry_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -82,7 +81,7 @@ func TestAuditRecordsAreWrittenAtEveryLevel(t *testing.T) {
 		log, writer, _ := newLogger(t, to, level, "json")
 		log.Debug("probe")
 		log.Info("request")
-		log.LogAttrs(telemetry.Audit(context.Background()), slog.LevelInfo, "audit")
+		log.LogAttrs(telemetry.Audit, slog.LevelInfo, "audit")
 		writer.Close()
 		assert.Equal(t, want, strings.Count(to.String(), "\n"), level)
 		assert.Contains(t, to.String(), `"level":"INFO","msg":"audit"`)
