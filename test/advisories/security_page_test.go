@@ -6,23 +6,21 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-)
 
-const root = "../.."
+	"github.com/sethealth/tokenvend/test/harness"
+)
 
 func securityPage(t *testing.T) string {
 	t.Helper()
-	page, err := os.ReadFile(filepath.Join(root, "docs", "security.md"))
+	page, err := os.ReadFile(filepath.Join(harness.Root, "docs", "security.md"))
 	require.NoError(t, err)
 	return string(page)
 }
@@ -37,101 +35,84 @@ func section(t *testing.T, name string) string {
 	return text
 }
 
-// goFiles are the project's, by their path from the root.
-func goFiles(t *testing.T, want func(path string) bool) (files map[string]*ast.File) {
+// declarations calls do for each declaration of the project's Go files. Functions have a name.
+func declarations(t *testing.T, do func(path, name string, d ast.Decl)) {
 	t.Helper()
-	files = map[string]*ast.File{}
+	root := filepath.Clean(harness.Root)
 	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			if d != nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
+			if d != nil && path != root && (d.Name() == "node_modules" || strings.HasPrefix(d.Name(), ".")) {
 				return filepath.SkipDir
 			}
 			return err
 		}
-		name := filepath.ToSlash(strings.TrimPrefix(path, root+"/"))
-		if strings.HasSuffix(name, ".go") && want(name) {
-			files[name], err = parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if !strings.HasSuffix(path, ".go") {
+			return nil
 		}
-		return err
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, d := range file.Decls {
+			name := ""
+			if f, ok := d.(*ast.FuncDecl); ok {
+				name = f.Name.Name
+			}
+			do(strings.TrimPrefix(path, root+"/"), name, d)
+		}
+		return nil
 	}))
-	return files
 }
 
-// TestTheSecurityPageListsEveryAdvisoryAndItsTests: an id is a subtest of TestAdvisories, or its row names
-// the test.
-func TestTheSecurityPageListsEveryAdvisoryAndItsTests(t *testing.T) {
-	tests := map[string]bool{}
-	for path, file := range goFiles(t, func(path string) bool { return strings.HasSuffix(path, "_test.go") }) {
-		for _, d := range file.Decls {
-			if f, ok := d.(*ast.FuncDecl); ok {
-				tests[filepath.Dir(path)+"/"+f.Name.Name] = true
-			}
-		}
-	}
-	code := regexp.MustCompile("`([^`]+)`")
-	var listed []string
-	for _, row := range regexp.MustCompile("(?m)^(`[^|]+`) \\| (.*)$").FindAllStringSubmatch(section(t, "advisories"), -1) {
-		elsewhere := false
-		for _, name := range code.FindAllStringSubmatch(row[2], -1) {
-			if strings.Contains(name[1], "/Test") {
-				elsewhere = true
-				assert.True(t, tests[name[1]], "there is no test %s", name[1])
-			}
-		}
-		for _, id := range code.FindAllStringSubmatch(row[1], -1) {
-			if !elsewhere {
-				listed = append(listed, id[1])
-			}
-		}
-	}
-	assert.ElementsMatch(t, slices.Collect(maps.Keys(suite)), listed)
-}
-
+// TestEveryTestAndFileOnTheSecurityPageExists: and an advisory's id is one of TestAdvisories, or its row names
+// another test by its folder.
 func TestEveryTestAndFileOnTheSecurityPageExists(t *testing.T) {
+	tests := map[string]bool{}
+	declarations(t, func(path, name string, _ ast.Decl) {
+		tests[name], tests[filepath.Dir(path)+"/"+name] = true, true
+	})
 	page := securityPage(t)
-	names := map[string]bool{}
-	for _, file := range goFiles(t, func(path string) bool { return strings.HasSuffix(path, "_test.go") }) {
-		for _, d := range file.Decls {
-			if f, ok := d.(*ast.FuncDecl); ok {
-				names[f.Name.Name] = true
-			}
+	for _, name := range regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`).FindAllString(page, -1) {
+		assert.True(t, tests[name], "there is no test %s", name)
+	}
+	for _, found := range regexp.MustCompile("`((?:internal|cmd|test|deploy|docs)/[^` *:]+)`").FindAllStringSubmatch(page, -1) {
+		if !tests[found[1]] {
+			_, err := os.Stat(filepath.Join(harness.Root, found[1]))
+			assert.NoError(t, err)
 		}
 	}
-	for _, name := range regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`).FindAllString(page, -1) {
-		assert.True(t, names[name], "there is no test %s", name)
+
+	var listed, want []string
+	for _, row := range regexp.MustCompile("(?m)^(`[^|]+`) \\| (.*)$").FindAllStringSubmatch(section(t, "advisories"), -1) {
+		if !strings.Contains(row[2], "/Test") {
+			listed = append(listed, strings.Fields(strings.ReplaceAll(row[1], "`", " "))...)
+		}
 	}
-	for _, path := range regexp.MustCompile("`((?:internal|cmd|test|deploy|docs)/[^` *:]+)`").FindAllStringSubmatch(page, -1) {
-		file, _, _ := strings.Cut(path[1], "/Test") // a test by its folder
-		file, _, _ = strings.Cut(file, "/Fuzz")
-		_, err := os.Stat(filepath.Join(root, file))
-		assert.NoError(t, err)
+	for ids := range suite {
+		want = append(want, strings.Fields(ids)...)
 	}
+	assert.ElementsMatch(t, want, listed)
 }
 
-// TestTheSecurityPageListsEveryPlaceWhereASecretIsRevealed counts the calls of Reveal in each function.
+// TestTheSecurityPageListsEveryPlaceWhereASecretIsRevealed counts the calls of Reveal in each function. A method
+// value that is passed on counts as well as a call.
 func TestTheSecurityPageListsEveryPlaceWhereASecretIsRevealed(t *testing.T) {
 	found := map[string]int{}
-	for path, file := range goFiles(t, func(path string) bool {
-		return !strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(path, "test/")
-	}) {
-		for _, d := range file.Decls {
-			where := path + " (at package level)"
-			if f, ok := d.(*ast.FuncDecl); ok {
-				where = path + " " + f.Name.Name
-			}
-			ast.Inspect(d, func(n ast.Node) bool { // a method value that is passed on counts as well as a call
-				if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "Reveal" {
-					found[where]++
-				}
-				return true
-			})
+	declarations(t, func(path, name string, d ast.Decl) {
+		if strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "test/") {
+			return
 		}
-	}
-	var want []string
+		ast.Inspect(d, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "Reveal" {
+				found[path+" "+name]++
+			}
+			return true
+		})
+	})
+	var want, listed []string
 	for where, n := range found {
 		want = append(want, fmt.Sprintf("%s %d", where, n))
 	}
-	var listed []string
 	for _, row := range regexp.MustCompile("(?m)^`(\\S+)` `(\\w+)` \\| (\\d+) \\|").FindAllStringSubmatch(section(t, "reveal"), -1) {
 		listed = append(listed, strings.Join(row[1:], " "))
 	}

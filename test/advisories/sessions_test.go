@@ -2,18 +2,14 @@ package advisories_test
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/freeport"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -124,7 +120,7 @@ func anOutageIsNoRefusal(t *testing.T) {
 	})
 	broken := newCounting(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	quick := harness.Env{"FORWARD_TIMEOUT": "100ms", "INTROSPECTION_TIMEOUT": "100ms"}
-	session := harness.Sign(t, jose.RS256, newRSA(t), harness.Claims("alice"))
+	session := harness.Sign(t, jose.ES256, harness.NewKey(t), claims())
 	for name, url := range map[string]string{"nobody there": down.URL, "no answer": hung.URL, "500": broken.URL} {
 		for check, env := range map[string]harness.Env{
 			"forward":       {"SESSION_CHECK": "forward", "FORWARD_URL": url},
@@ -146,19 +142,14 @@ func anOutageIsNoRefusal(t *testing.T) {
 }
 
 func anIssuerThatIsDownAtStartIsWaitedFor(t *testing.T) {
-	address := "127.0.0.1:" + freeport.New(t)
-	key := newRSA(t)
-	_, s := start(t, harness.Env{"JWT_SECRET": "-", "JWT_JWKS_URL": "http://" + address + "/keys"})
+	issuer := harness.NewIssuer(t)
+	_, s := start(t, harness.Env{"JWT_SECRET": "-", "JWT_ISSUER": issuer.URL})
 	assert.Equal(t, 200, s.Do("GET", "/healthz", "").Status)
 	assert.Equal(t, 503, s.Do("GET", "/readyz", "").Status)
-	assert.Equal(t, 503, s.Ask(signed(t, key, "a", harness.Claims("alice"))).Status)
-	listener, err := net.Listen("tcp", address)
-	require.NoError(t, err)
-	issuer := &http.Server{Handler: keySet(t, key, "a")}
-	go func() { _ = issuer.Serve(listener) }()
-	t.Cleanup(func() { _ = issuer.Close() })
-	harness.Eventually(t, 8*time.Second, "readiness", func() bool { return s.Do("GET", "/readyz", "").Status == 200 })
-	assert.Equal(t, 200, s.Ask(signed(t, key, "a", harness.Claims("alice"))).Status)
+	assert.Equal(t, "session_check_unavailable", s.Ask(issuer.Session("alice")).Code(), "nobody can tell a good token from a bad one yet")
+	issuer.Up()
+	s.Ready()
+	assert.Equal(t, 200, s.Ask(issuer.Session("alice")).Status)
 }
 
 func endlessAnswersAreCutOff(t *testing.T) {
@@ -183,7 +174,7 @@ func endlessAnswersAreCutOff(t *testing.T) {
 		_, s := start(t, row.env)
 		session := harness.Session(t, "alice")
 		if check == "key set" {
-			session = signed(t, newRSA(t), "a", harness.Claims("alice"))
+			session = harness.Sign(t, jose.ES256, harness.NewKey(t), claims())
 		}
 		requireCheap(t, s, 3, 4*mebibyte, func() {
 			answer := s.Ask(session)

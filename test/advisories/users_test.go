@@ -1,18 +1,14 @@
 package advisories_test
 
 import (
-	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"syscall"
+	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -77,75 +73,70 @@ func equalNamesAreNotOneUser(t *testing.T) {
 	assert.Len(t, tokens, 3, "by check and by issuer")
 }
 
-func aRejectedTokenIsReplacedInMemory(t *testing.T) {
-	upstream, s := start(t)
-	replaceRejected(t, upstream, s, func() {})
-}
-
-func aRejectedTokenIsReplacedInRedis(t *testing.T) {
+// aRejectedTokenIsReplaced has twenty tabs report one token, once it is kept.
+func aRejectedTokenIsReplaced(t *testing.T) {
 	redis := redistest.Start(t)
-	env := harness.Env{"TOKEN_CACHE": "redis", "REDIS_URL": redis.URL()}
-	upstream, s := start(t, env)
-	old := replaceRejected(t, upstream, s, func() {
-		harness.Eventually(t, 5*time.Second, "the token is in Redis", func() bool { return redis.Do("DBSIZE") != int64(0) })
-	})
-	replica := harness.Start(t, upstream.Env().With(env))
-	assert.NotEqual(t, old, replica.Ask(harness.Session(t, "alice")).Token(), "nor does another replica find it")
-}
-
-// replaceRejected has three tabs report one token, once it is kept.
-func replaceRejected(t *testing.T, upstream *harness.Sethealth, s *harness.Service, kept func()) (old string) {
-	t.Helper()
-	session := harness.Session(t, "alice")
-	first := s.Ask(session)
-	old = first.Token()
-	kept()
-	for range 3 {
-		answer := s.Do("POST", "/token", `{"rejected":"`+tokenID(t, first)+`"}`, "Authorization", "Bearer "+session)
-		require.Equal(t, 200, answer.Status, answer.Body)
-		assert.NotEqual(t, old, answer.Token())
+	for _, env := range []harness.Env{nil, {"TOKEN_CACHE": "redis", "REDIS_URL": redis.URL()}} {
+		upstream, s := start(t, env)
+		alice := harness.Session(t, "alice")
+		old := s.Ask(alice)
+		require.Equal(t, old.TokenID(), s.Record(old)["token_sha256"])
+		if env != nil {
+			harness.Eventually(t, "the token is in Redis", func() bool { return redis.Do("DBSIZE") != int64(0) })
+		}
+		require.NoError(t, upstream.SetNamed("revoke", 0))
+		var tabs sync.WaitGroup
+		for range 20 {
+			tabs.Go(func() {
+				answer, err := s.Try("POST", "/token", `{"rejected":"`+old.TokenID()+`"}`, "Authorization", "Bearer "+alice)
+				assert.NoError(t, err)
+				assert.Equal(t, 200, answer.Status, answer.Body)
+				assert.NotEqual(t, old.Token(), answer.Token())
+			})
+		}
+		tabs.Wait()
+		upstream.RequireUser(t, "alice", s.Ask(alice))
+		assert.Equal(t, 2, upstream.Calls(), "one call for all of them")
+		replica := harness.Start(t, upstream.Env().With(env))
+		upstream.RequireUser(t, "alice", replica.Ask(alice))
 	}
-	assert.NotEqual(t, old, s.Ask(session).Token())
-	assert.Equal(t, 2, upstream.Calls(), "one call for all of them")
-	return old
 }
 
-func tokenID(t *testing.T, a harness.Answer) string {
-	t.Helper()
-	var body struct {
-		ID string `json:"token_id"`
-	}
-	require.NoError(t, json.Unmarshal([]byte(a.Body), &body))
-	require.NotEmpty(t, body.ID)
-	return body.ID
-}
-
-// aLogWithoutAReaderEndsNothing starts the binary as `tokenvend 2>&1 | head` does.
-func aLogWithoutAReaderEndsNothing(t *testing.T) {
-	reader, writer, err := os.Pipe()
+// theLogNeverDecidesWhetherTheServiceLives: whatever becomes of standard error, requests are answered, lost
+// lines are counted, and the drain ends.
+func theLogNeverDecidesWhetherTheServiceLives(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	require.NoError(t, err)
-	cmd := exec.Command(harness.Tokenvend(t))
-	for name, value := range harness.NewSethealth(t).Env().With(harness.Env{"LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "off", "SHUTDOWN_DELAY": "0s"}) {
-		cmd.Env = append(cmd.Env, name+"="+value)
+	stalled, nobody := pipe(t), pipe(t)
+	require.NoError(t, nobody.read.Close())
+	for name, row := range map[string]struct {
+		log  *os.File
+		lost bool
+	}{
+		"its reader goes away": {nobody.write, true},
+		"its reader stalls":    {stalled.write, false}, // that many lines fit into the queue
+		"the disk is full":     {full, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := harness.StartTo(t, harness.NewSethealth(t).Env().With(harness.Env{"RATE_LIMIT": "off"}), row.log)
+			session := harness.Session(t, "alice")
+			for range 500 {
+				require.Equal(t, 200, s.Ask(session).Status)
+			}
+			if row.lost {
+				assert.Greater(t, s.Metric("tokenvend_log_lines_lost_total"), 400.0)
+			}
+			assert.Zero(t, s.Stop())
+		})
 	}
-	cmd.Stdout, cmd.Stderr = writer, writer
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	require.NoError(t, writer.Close())
-	var line struct{ Msg, Address string }
-	for lines := bufio.NewScanner(reader); line.Msg != "serving" && lines.Scan(); {
-		_ = json.Unmarshal(lines.Bytes(), &line)
-	}
-	require.NoError(t, reader.Close())
-	for range 5 {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+line.Address+"/token", nil)
-		require.NoError(t, err)
-		req.Header.Set("Authorization", "Bearer "+harness.Session(t, "alice"))
-		resp, err := http.DefaultClient.Do(req)
-		require.NoError(t, err)
-		_ = resp.Body.Close()
-		assert.Equal(t, 200, resp.StatusCode)
-	}
-	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
-	assert.NoError(t, cmd.Wait(), "a clean drain")
+}
+
+type ends struct{ read, write *os.File }
+
+func pipe(t *testing.T) ends {
+	t.Helper()
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = read.Close(); _ = write.Close() })
+	return ends{read, write}
 }

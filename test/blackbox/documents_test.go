@@ -10,48 +10,64 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/test/harness"
 )
 
-const root = "../.."
+var (
+	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	mark    = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
 
-func documents(t *testing.T) (paths []string) {
+// document is a page, and the anchors that its headings get where it is read.
+type document struct {
+	text    string
+	anchors map[string]bool
+}
+
+func documents(t *testing.T) map[string]document {
 	t.Helper()
-	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	all := map[string]document{}
+	require.NoError(t, filepath.WalkDir(harness.Root, func(path string, d fs.DirEntry, err error) error {
 		if d != nil && d.IsDir() && (d.Name() == "node_modules" || d.Name() == "output" || d.Name() == ".git") {
 			return filepath.SkipDir
 		}
-		if strings.HasSuffix(path, ".md") {
-			paths = append(paths, path)
+		if err == nil && strings.HasSuffix(path, ".md") {
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			page := document{string(text), map[string]bool{"": true}}
+			for _, found := range heading.FindAllStringSubmatch(page.text, -1) {
+				page.anchors[strings.ReplaceAll(mark.ReplaceAllString(strings.ToLower(found[1]), ""), " ", "-")] = true
+			}
+			all[path] = page
 		}
 		return err
 	}))
-	require.NotEmpty(t, paths)
-	return paths
+	require.NotEmpty(t, all)
+	return all
 }
 
 func TestEveryPageHasANounForATitleAndIsInTheIndex(t *testing.T) {
-	index, err := os.ReadFile(filepath.Join(root, "docs", "README.md"))
-	require.NoError(t, err)
-	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
-	require.NoError(t, err)
-	for _, page := range pages {
-		content, err := os.ReadFile(page)
-		require.NoError(t, err)
-		heading, _, _ := strings.Cut(string(content), "\n")
-		assert.Regexp(t, `^# [A-Z][^?]*$`, heading, page)
-		if name := filepath.Base(page); name != "README.md" {
-			assert.Contains(t, string(index), "("+name+")", "the index lacks %s", name)
+	t.Parallel()
+	all := documents(t)
+	docs := filepath.Join(harness.Root, "docs")
+	for path, page := range all {
+		if filepath.Dir(path) != docs {
+			continue
+		}
+		assert.Regexp(t, `^# [A-Z][^?\n]*\n`, page.text, path)
+		if name := filepath.Base(path); name != "README.md" {
+			assert.Contains(t, all[filepath.Join(docs, "README.md")].text, "("+name+")", "the index lacks it")
 		}
 	}
 }
 
-var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-
 func TestEveryLinkBetweenDocumentsLeadsSomewhere(t *testing.T) {
-	for _, path := range documents(t) {
-		content, err := os.ReadFile(path)
-		require.NoError(t, err)
-		for _, found := range link.FindAllStringSubmatch(string(content), -1) {
+	t.Parallel()
+	all := documents(t)
+	for path, page := range all {
+		for _, found := range link.FindAllStringSubmatch(page.text, -1) {
 			target, anchor, _ := strings.Cut(found[1], "#")
 			if strings.Contains(target, ":") || strings.HasPrefix(target, "/") {
 				continue
@@ -59,40 +75,25 @@ func TestEveryLinkBetweenDocumentsLeadsSomewhere(t *testing.T) {
 			file := path
 			if target != "" {
 				file = filepath.Join(filepath.Dir(path), target)
-				_, err := os.Stat(file)
-				assert.NoError(t, err, "%s links to %s", path, found[1])
 			}
-			if anchor != "" && strings.HasSuffix(file, ".md") {
-				assert.Contains(t, anchors(t, file), anchor, "%s links to %s", path, found[1])
+			_, err := os.Stat(file)
+			assert.NoError(t, err, "%s links to %s", path, found[1])
+			if linked, ok := all[file]; ok {
+				assert.True(t, linked.anchors[anchor], "%s links to %s", path, found[1])
 			}
 		}
 	}
-}
-
-// anchors are those that the headings of a document get where it is read.
-func anchors(t *testing.T, path string) (all []string) {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return nil
-	}
-	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(string(content), -1) {
-		text := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(heading[1]), "")
-		all = append(all, strings.ReplaceAll(text, " ", "-"))
-	}
-	return all
 }
 
 // What the pages may weigh in all, so that a stranger finds a fact in them.
 func TestTheDocumentsAreShort(t *testing.T) {
-	words := func(paths ...string) (n int) {
-		for _, path := range paths {
-			content, err := os.ReadFile(path)
-			require.NoError(t, err)
-			n += len(strings.Fields(string(content)))
+	t.Parallel()
+	words := 0
+	for path, page := range documents(t) {
+		n := len(strings.Fields(page.text))
+		if words += n; path == filepath.Join(harness.Root, "README.md") {
+			assert.LessOrEqual(t, n, 1400)
 		}
-		return n
 	}
-	assert.LessOrEqual(t, words(filepath.Join(root, "README.md")), 1400)
-	assert.LessOrEqual(t, words(documents(t)...), 14_000)
+	assert.LessOrEqual(t, words, 14_000)
 }

@@ -1,10 +1,7 @@
 package blackbox_test
 
 import (
-	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -23,39 +19,11 @@ import (
 // readmeBlock is the block of the README under that mark, as a reader pastes it.
 func readmeBlock(t *testing.T, mark string) string {
 	t.Helper()
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	readme, err := os.ReadFile(filepath.Join(harness.Root, "README.md"))
 	require.NoError(t, err)
 	found := regexp.MustCompile("(?s)<!-- " + mark + " -->\\s*```\\w+\n(.*?)```").FindSubmatch(readme)
 	require.NotNil(t, found, mark)
 	return string(found[1])
-}
-
-// backend is https://app.example.com behind a tunnel: everybody is signed out.
-func backend(t *testing.T) (env []string) {
-	t.Helper()
-	dir := t.TempDir()
-	cert, key := harness.WriteCertificate(t, dir, "app.example.com")
-	app := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	go func() { _ = app.ServeTLS(listener, cert, key) }()
-	t.Cleanup(func() { _ = app.Close() })
-	tunnel := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		far, err := net.Dial("tcp", listener.Addr().String())
-		if err != nil {
-			return
-		}
-		near, _, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			return
-		}
-		_, _ = io.WriteString(near, "HTTP/1.1 200 OK\r\n\r\n")
-		go func() { _, _ = io.Copy(far, near); _ = far.Close() }()
-		_, _ = io.Copy(near, far)
-		_ = near.Close()
-	}))
-	t.Cleanup(tunnel.Close)
-	return []string{"HTTPS_PROXY=" + tunnel.URL, "SSL_CERT_FILE=" + cert}
 }
 
 // In place of docker: the binary itself, with the variables of -e alone. In place of make: the built binary.
@@ -65,6 +33,7 @@ const (
 )
 
 func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
+	signedOut := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
 	sethealth := harness.NewSethealth(t)
 	binary := harness.Command(t, nil).Path
 	for _, shell := range []string{"bash", "zsh"} {
@@ -82,8 +51,13 @@ func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
 				require.NoError(t, os.WriteFile(dir+"/make", []byte(makeStub), 0o700))
 				cmd := exec.Command(shell, "-c", readmeBlock(t, mark))
 				cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Setpgid: true}
-				cmd.Env = append(backend(t), "PATH="+dir+":"+os.Getenv("PATH"), "SETHEALTH_KEY="+harness.Key, "SETHEALTH_SECRET="+harness.Secret,
-					"SETHEALTH_URL="+sethealth.URL, "LISTEN_ADDR=127.0.0.1:0", "ADMIN_ADDR=off", "SHUTDOWN_DELAY=0s")
+				env := harness.Tunnel(t, signedOut, "app.example.com").With(harness.Env{
+					"PATH": dir + ":" + os.Getenv("PATH"), "SETHEALTH_KEY": harness.Key, "SETHEALTH_SECRET": harness.Secret,
+					"SETHEALTH_URL": sethealth.URL, "LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "off", "SHUTDOWN_DELAY": "0s",
+				})
+				for name, value := range env {
+					cmd.Env = append(cmd.Env, name+"="+value)
+				}
 				var out harness.Buffer
 				cmd.Stdout, cmd.Stderr = &out, &out
 				require.NoError(t, cmd.Start())
@@ -91,10 +65,10 @@ func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
 					_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 					_ = cmd.Wait()
 				})
-				harness.Eventually(t, time.Minute, "it serves", func() bool { return strings.Contains(out.String(), `"msg":"serving"`) })
-				assert.NotContains(t, out.String(), "FAIL")
+				harness.Eventually(t, "it serves", func() bool { return strings.Contains(out.Output(), `"msg":"serving"`) })
+				assert.NotContains(t, out.Output(), "FAIL")
 				if mark == "source" {
-					assert.Regexp(t, `(?m)^ok      forward: https://app.example.com`, out.String())
+					assert.Regexp(t, `(?m)^ok      forward: https://app.example.com`, out.Output())
 				}
 			})
 		}

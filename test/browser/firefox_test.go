@@ -3,14 +3,12 @@ package browser_test
 import (
 	"bufio"
 	"encoding/json"
-	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/websocket"
 
@@ -36,10 +34,7 @@ func startFirefox(t *testing.T) *firefox {
 	t.Helper()
 	path, err := exec.LookPath("firefox-esr")
 	if err != nil {
-		if os.Getenv("TOKENVEND_REQUIRE_FIREFOX") != "" {
-			t.Fatal("no firefox-esr in PATH, and TOKENVEND_REQUIRE_FIREFOX is set")
-		}
-		t.Skip("no firefox-esr in PATH: what it does is not tested")
+		missing(t, "TOKENVEND_REQUIRE_FIREFOX", "no firefox-esr in PATH: what it does is not tested")
 	}
 	profile, err := os.MkdirTemp("", "tokenvend-firefox-")
 	require.NoError(t, err)
@@ -53,7 +48,7 @@ func startFirefox(t *testing.T) *firefox {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		harness.Eventually(t, patience, "the end of its profile", func() bool { return os.RemoveAll(profile) == nil })
+		harness.Eventually(t, "the end of its profile", func() bool { return os.RemoveAll(profile) == nil })
 	})
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
@@ -82,7 +77,7 @@ func (f *firefox) call(method string, params any) (result struct {
 ) {
 	f.t.Helper()
 	f.last++
-	require.NoError(f.t, f.conn.SetDeadline(time.Now().Add(patience)))
+	require.NoError(f.t, f.conn.SetDeadline(time.Now().Add(harness.Patience)))
 	require.NoError(f.t, websocket.JSON.Send(f.conn, map[string]any{"id": f.last, "method": method, "params": params}))
 	for {
 		var answer struct {
@@ -113,7 +108,7 @@ type ffTab struct {
 	context string
 }
 
-func (f *firefox) open(url string) ffTab {
+func (f *firefox) page(url string) view {
 	f.t.Helper()
 	p := ffTab{f, f.call("browsingContext.create", map[string]any{"type": "tab"}).Context}
 	p.navigate(url)
@@ -137,65 +132,10 @@ func (p ffTab) eval(script string) string {
 	return text
 }
 
-func (p ffTab) until(what, script string) {
+// back goes back to a page that the back-forward cache has kept.
+func (p ffTab) back() {
 	p.t.Helper()
-	harness.Eventually(p.t, patience, what, func() bool { return p.eval("Boolean("+script+")") == "true" })
-}
-
-const tokensSoFar = "told.tokens.map(({token}) => token).join()"
-
-func TestTheModuleInFirefox(t *testing.T) {
-	t.Parallel()
-	b := needsBrowser(t) // its server has the pages
-	ff := startFirefox(t)
-	f, tokens := startFake(t, b.sites)
-	app := "https://" + appHost + ":" + b.sites + "/"
-	keep := func(user string) []ffTab {
-		ff.beUser(user)
-		tabs := []ffTab{ff.open(app), ff.open(app)}
-		for _, p := range tabs {
-			p.eval("(keep(" + literal(tokens) + "), 0)")
-		}
-		for _, p := range tabs {
-			p.until("a token", "told.tokens.length")
-			assert.Equal(t, user+"-1", p.eval(tokensSoFar))
-		}
-		return tabs
-	}
-	tabs := keep("alice")
-
-	t.Run("a refused token is replaced in every tab", func(t *testing.T) {
-		assert.Equal(t, "alice-2", tabs[0].eval("source.refresh()"))
-		tabs[1].until("the new token", "told.tokens.at(-1).token === 'alice-2'")
-		assert.Equal(t, []string{id("alice-1")}, f.reports())
-	})
-	t.Run("a middlebox says nothing about the session", func(t *testing.T) {
-		f.standBefore(func(w http.ResponseWriter, r *http.Request) {
-			f.allow(w.Header())
-			respond(403, "<h1>Blocked</h1>")(w, r)
-		})
-		assert.Equal(t, "http_403", tabs[0].eval("source.refresh().catch(({code}) => code)"))
-		f.standBefore(nil)
-		tabs[1].until("the new token", "told.tokens.at(-1).token === 'alice-3'")
-	})
-	t.Run("a page of the back-forward cache asks first", func(t *testing.T) {
-		p := tabs[1]
-		p.eval("addEventListener('pageshow', ({persisted}) => { window.persisted = persisted; })")
-		p.navigate(app + "?elsewhere")
-		before := f.posts()
-		p.call("browsingContext.traverseHistory", map[string]any{"context": p.context, "delta": -1})
-		p.until("the page of the cache", "window.persisted")
-		assert.Equal(t, "alice-3", p.eval("source.token()"))
-		assert.Equal(t, before+1, f.posts())
-		assert.Equal(t, "0", p.eval("told.out.length"))
-	})
-	t.Run("somebody else's session is noticed in every tab", func(t *testing.T) {
-		ff.beUser("bob")
-		assert.Equal(t, "user_changed", tabs[0].eval("source.refresh().catch(({code}) => code)"))
-		tabs[1].until("the end", "told.out.length")
-		for _, p := range tabs {
-			assert.Equal(t, "user_changed", p.eval("told.out[0].code"))
-			assert.NotContains(t, p.eval(tokensSoFar), "bob")
-		}
-	})
+	p.eval("window.persisted = false") // of the page that is left
+	p.call("browsingContext.traverseHistory", map[string]any{"context": p.context, "delta": -1})
+	harness.Eventually(p.t, "the page of the cache", func() bool { return p.eval("window.persisted") == "true" })
 }

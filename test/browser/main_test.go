@@ -5,9 +5,10 @@ package browser_test
 import (
 	"context"
 	"crypto/tls"
-	"embed"
+	_ "embed"
 	"errors"
 	"flag"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -21,15 +22,12 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"github.com/stretchr/testify/require"
 )
 
 // TestMain runs a few tests at once: much of their time is spent waiting for tokens to age.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "4"); err != nil {
-		panic(err)
-	}
+	_ = flag.Set("test.parallel", "4")
 	code := m.Run()
 	if started {
 		theBrowser().end()
@@ -60,7 +58,7 @@ var theBrowser = sync.OnceValue(func() *browser {
 		panic(err)
 	}
 	sites := httptest.NewUnstartedServer(http.HandlerFunc(serveSites))
-	sites.Config.ErrorLog = log.New(discard{}, "", 0)
+	sites.Config.ErrorLog = log.New(io.Discard, "", 0)
 	sites.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	sites.StartTLS()
 	at := sites.Listener.Addr().(*net.TCPAddr)
@@ -93,10 +91,6 @@ var theBrowser = sync.OnceValue(func() *browser {
 	}}
 })
 
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
-
 // executable is the browser's path, or empty.
 func executable() string {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -107,31 +101,25 @@ func executable() string {
 	return ""
 }
 
-// needsBrowser skips a test where there is no browser, unless that is said to be a failure.
+// missing skips a test that lacks something, unless variable is set.
+func missing(t *testing.T, variable, what string) {
+	t.Helper()
+	if os.Getenv(variable) != "" {
+		t.Fatalf("%s, and %s is set", what, variable)
+	}
+	t.Skip(what)
+}
+
 func needsBrowser(t *testing.T) *browser {
 	t.Helper()
 	if executable() == "" {
-		if os.Getenv("TOKENVEND_REQUIRE_BROWSER") != "" {
-			t.Fatal("no chromium in PATH, and TOKENVEND_REQUIRE_BROWSER is set")
-		}
-		t.Skip("no chromium in PATH: what a real browser does is not tested")
+		missing(t, "TOKENVEND_REQUIRE_BROWSER", "no chromium in PATH: what a real browser does is not tested")
 	}
 	return theBrowser()
 }
 
-// output is the folder where screenshots are kept.
-func output(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("TOKENVEND_OUTPUT")
-	if dir == "" {
-		dir = filepath.Join("..", "output")
-	}
-	require.NoError(t, os.MkdirAll(dir, 0o755))
-	return dir
-}
-
-//go:embed testdata
-var testdata embed.FS
+//go:embed testdata/page.js
+var pageJS string
 
 // contents are pages that tests have added, by path.
 var contents sync.Map
@@ -143,21 +131,17 @@ const blank = `<!doctype html><title>page</title><link rel="icon" href="data:,">
 // serveSites is every host's pages: a blank one with page.js, and those that tests add.
 func serveSites(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*") // modules of a CDN are asked for with CORS
+	c := map[string]content{"/": {"", "text/html", blank}, "/page.js": {"", "text/javascript", pageJS}}[r.URL.Path]
 	if added, ok := contents.Load(r.Host + r.URL.Path); ok {
-		c := added.(content)
-		if c.policy != "" {
-			w.Header().Set("Content-Security-Policy", c.policy)
-		}
-		w.Header().Set("Content-Type", c.mediaType)
-		_, _ = w.Write([]byte(c.body))
+		c = added.(content)
+	}
+	if c.mediaType == "" {
+		http.NotFound(w, r)
 		return
 	}
-	switch r.URL.Path {
-	case "/":
-		_, _ = w.Write([]byte(blank))
-	case "/page.js":
-		http.ServeFileFS(w, r, testdata, "testdata/page.js")
-	default:
-		http.NotFound(w, r)
+	if c.policy != "" {
+		w.Header().Set("Content-Security-Policy", c.policy)
 	}
+	w.Header().Set("Content-Type", c.mediaType)
+	_, _ = io.WriteString(w, c.body)
 }

@@ -2,16 +2,12 @@ package browser_test
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
-	"net/http"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
-	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -36,7 +32,6 @@ type world struct {
 	service   *harness.Service
 	tokens    string // the service's origin, as pages know it
 	context   context.Context
-	used      bool // whether the context's first tab is
 }
 
 // newWorld starts one that ends with the test. Sessions are JWTs, in a cookie or as bearers; the page at
@@ -69,18 +64,18 @@ func (w *world) origin(host string) string { return "https://" + host + ":" + w.
 // signIn gives the browser the session cookie of a user, for the whole site.
 func (w *world) signIn(user string, sameSite network.CookieSameSite) {
 	w.t.Helper()
-	yes := true
-	_, err := chromedp.Call(w.context, network.SetCookie, network.SetCookieParams{
-		Name: sessionCookie, Value: harness.Session(w.t, user), Domain: ".example.test", Path: "/",
-		Secure: &yes, HTTPOnly: &yes, SameSite: sameSite, URL: w.tokens,
-	})
-	require.NoError(w.t, err)
+	w.setCookie(harness.Session(w.t, user), sameSite)
 }
 
-// signOut ends the session as a backend does, by taking the cookie away.
-func (w *world) signOut() {
+// beUser gives the browser the fake's session cookie.
+func (w *world) beUser(user string) { w.setCookie(user, network.CookieSameSiteLax) }
+
+func (w *world) setCookie(value string, sameSite network.CookieSameSite) {
 	w.t.Helper()
-	_, err := chromedp.Call(w.context, network.DeleteCookies, network.DeleteCookiesParams{Name: sessionCookie, Domain: ".example.test", Path: "/"})
+	_, err := chromedp.Call(w.context, network.SetCookie, network.SetCookieParams{
+		Name: sessionCookie, Value: value, Domain: ".example.test", Path: "/",
+		Secure: new(true), HTTPOnly: new(true), SameSite: sameSite, URL: w.tokens,
+	})
 	require.NoError(w.t, err)
 }
 
@@ -117,39 +112,25 @@ type tab struct {
 // open opens a page in a new tab.
 func (w *world) open(url string) tab {
 	w.t.Helper()
-	if !w.used {
-		w.used = true
-		p := tab{w.t, w.context}
-		p.do(chromedp.Navigate(url))
-		return p
-	}
 	return openIn(w.t, w.context, url)
 }
 
 func openIn(t testing.TB, profile context.Context, url string) tab {
 	t.Helper()
-	p := tab{t, newTab(t, profile)}
-	p.do(chromedp.Navigate(url))
-	return p
-}
-
-func newTab(t testing.TB, profile context.Context) context.Context {
-	t.Helper()
 	ctx, cancel := chromedp.NewContext(profile, chromedp.WithNewWindow(true))
 	t.Cleanup(cancel)
-	require.NoError(t, chromedp.Do(ctx))
-	return ctx
+	require.NoError(t, chromedp.Do(ctx)) // begins it: a time limit of that would be the tab's
+	p := tab{t, ctx}
+	p.navigate(url)
+	return p
 }
 
 // app opens the blank page of the listed origin.
 func (w *world) app() tab { return w.open(w.origin(appHost) + "/") }
 
-// patience is for a machine that is busy with other things.
-const patience = 30 * time.Second
-
 func (p tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.ctx, harness.Patience)
 	defer cancel()
 	require.NoError(p.t, chromedp.Do(ctx, actions...))
 }
@@ -157,7 +138,7 @@ func (p tab) do(actions ...chromedp.Action[chromedp.Void]) {
 // eval is the value of a script in the page, or of its promise.
 func eval[T any](p tab, script string) T {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.ctx, harness.Patience)
 	defer cancel()
 	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise, func(e *runtime.EvaluateParams) {
 		e.UserGesture = new(true)
@@ -175,7 +156,7 @@ func (p tab) run(script string) {
 // until waits for a script to be true.
 func (p tab) until(what, script string) {
 	p.t.Helper()
-	harness.Eventually(p.t, patience, what, func() bool { return eval[bool](p, "Boolean("+script+")") })
+	harness.Eventually(p.t, what, func() bool { return eval[bool](p, "Boolean("+script+")") })
 }
 
 // literal is a value as JavaScript writes it.
@@ -189,50 +170,29 @@ func literal(value any) string {
 
 // answer is what a page can see of an answer.
 type answer struct {
-	Failed      string // name of the exception, if that is all
-	Type        string
-	Status      int
-	ContentType string
-	RetryAfter  string
-	RequestID   string
-	Text        string
-
-	Code          string
-	BodyRequestID string `json:"request_id"`
-	Token         string
-	ExpiresIn     int `json:"expires_in"`
+	Failed                             string // name of the exception, if that is all
+	Type, ContentType                  string
+	Status                             int
+	RetryAfter, RequestID, Code, Token string
 }
 
 // ask fetches with these options beyond the method.
 func (p tab) ask(url, options string) answer {
 	p.t.Helper()
-	if options == "" {
-		options = "{}"
-	}
 	return eval[answer](p, "ask("+literal(url)+", "+options+")")
 }
 
 // told is what the module has said to the page, and how it is.
 type told struct {
 	Tokens []struct {
-		Token     string
-		At        int64 // milliseconds since the epoch
-		FromTab   bool
-		ExpiresIn float64
+		Token   string
+		FromTab bool
 	}
 	Errors, Out []failure
-	State       struct {
-		Status    string
-		ExpiresAt float64
-	}
+	State       struct{ Status string }
 }
 
-type failure struct {
-	Name, Message, Code, RequestID string
-	Status                         int
-	RetryAfter                     float64
-	Token                          string // if it is none
-}
+type failure struct{ Token, Code string } // Token if it is none
 
 func (p tab) told() told {
 	p.t.Helper()
@@ -258,16 +218,6 @@ func (p tab) outcome(promise string) failure {
 	return eval[failure](p, "outcome("+promise+")")
 }
 
-// session is a session whose claims are those of a good one and more.
-func session(t testing.TB, user string, more map[string]any) string {
-	t.Helper()
-	claims := harness.Claims(user)
-	for name, value := range more {
-		claims[name] = value
-	}
-	return harness.Sign(t, jose.HS256, []byte(harness.SessionSecret), claims)
-}
-
 func bearer(session string) string {
 	return "{headers: {Authorization: " + literal("Bearer "+session) + "}}"
 }
@@ -278,6 +228,3 @@ func assertHidden(t testing.TB, token, text string) {
 	require.NotEmpty(t, token)
 	assert.NotContains(t, text, token)
 }
-
-// trusting believes any certificate, as the browser here does.
-var trusting = &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}

@@ -1,5 +1,4 @@
-// Package faults lets the emulator of Sethealth fail in every way that the tests know, and says what
-// tokenvend makes of each.
+// Package faults lets the emulator of Sethealth fail in every kind of way, and says what tokenvend makes of each.
 package faults
 
 import (
@@ -17,25 +16,17 @@ import (
 // Faults are ways to misbehave. Those that end a call are tried in the order of the fields; Delay and
 // JWTLife leave it to go on.
 type Faults struct {
-	// Delay holds the call up before anything else happens.
-	Delay time.Duration
-	// JWTLife makes tokens JWTs that end so soon, whatever was asked for; a negative one, long ago. It stays
-	// until the next Set or Reset, whatever Times is.
-	JWTLife time.Duration
-	// Reset breaks the connection in place of an answer.
-	Reset bool
-	// Hang never answers.
-	Hang bool
-	// Redirect answers with this Location and with Status, or 307.
+	Delay   time.Duration // before anything else happens
+	JWTLife time.Duration // tokens are JWTs that end so soon; a negative one, long ago. It stays until the next Set, whatever Times is
+	Reset   bool          // breaks the connection in place of an answer
+	Hang    bool          // never answers
+	// Redirect is answered as the Location, with Status or 307.
 	Redirect string
-	// Status is answered in place of 200, with RetryAfter as its Retry-After. A 2xx comes with a token
-	// in its body, which nobody may use.
+	// Status is answered in place of 200, with RetryAfter. A 2xx comes with a token in its body, which nobody may use.
 	Status     int
 	RetryAfter string
-	// Malformed is answered with 200.
-	Malformed Malformed
-	// Times is how many calls meet the faults; 0 for all to come.
-	Times int
+	Malformed  Malformed // answered with 200
+	Times      int       // how many calls meet the faults; 0 for all to come
 }
 
 // Set puts faults in force, in place of those before. The zero Faults is good behaviour.
@@ -51,25 +42,16 @@ func Set(e *emulator.Emulator, f Faults) {
 // Malformed is an answer that holds no usable token, by a name for people.
 type Malformed string
 
-// The malformed answers.
+// The malformed answers: one of each kind, as the client's own tests have them all.
 const (
 	HTML         Malformed = "HTML"
-	Garbage      Malformed = "bytes that are not text"
-	EmptyBody    Malformed = "an empty body"
 	HalfDocument Malformed = "an unfinished JSON document"
+	NoToken      Malformed = "no token"
+	SpacedToken  Malformed = "a token with white space"
 	Truncated    Malformed = "a connection closed inside the body"
 	HangInside   Malformed = "no end of the body"
 	Drip         Malformed = "a body that arrives byte by byte"
-	Huge         Malformed = "a token of 10 MB"
 	Endless      Malformed = "a token without end"
-	NoToken      Malformed = "no token"
-	EmptyToken   Malformed = "an empty token"
-	SpacedToken  Malformed = "a token with white space"
-	WrongType    Malformed = "a number for a token"
-	NullToken    Malformed = "a null token"
-	Array        Malformed = "a JSON array"
-	Twice        Malformed = "two tokens"
-	Trailing     Malformed = "two JSON documents"
 )
 
 // Echo is a word that stands in each faulty answer that has a body or a Location, and that must never be
@@ -78,17 +60,48 @@ const Echo = "EmulatedUpstreamBody"
 
 var whole = map[Malformed]string{
 	HTML:         "<!DOCTYPE html><title>" + Echo + "</title>",
-	Garbage:      Echo + "\xff\xfe\x00\x1f",
-	EmptyBody:    "",
 	HalfDocument: `{"token":"` + Echo,
 	NoToken:      `{"` + Echo + `":true}`,
-	EmptyToken:   `{"token":"","note":"` + Echo + `"}`,
 	SpacedToken:  `{"token":"` + Echo + ` ` + Echo + `"}`,
-	WrongType:    `{"token":12345,"note":"` + Echo + `"}`,
-	NullToken:    `{"token":null,"note":"` + Echo + `"}`,
-	Array:        `["` + Echo + `"]`,
-	Twice:        `{"token":"` + Echo + `1","token":"` + Echo + `2"}`,
-	Trailing:     `{"token":"` + Echo + `"}{"token":"` + Echo + `"}`,
+}
+
+// Fault is one way to misbehave, and what tokenvend makes of it on a first request.
+type Fault struct {
+	Name    string
+	Faults  Faults
+	Code    string // tokenvend's error code
+	Retried bool   // tokenvend tries again, as often as it may
+}
+
+// All is every fault that can last for ever. Faults of the network itself (refused
+// connections, names, certificates) are not among them.
+func All() []Fault {
+	const rejected, invalid, unavailable, timedOut = "upstream_rejected", "upstream_invalid", "upstream_unavailable", "upstream_timeout"
+	faults := []Fault{
+		{"connection reset", Faults{Reset: true}, unavailable, true},
+		{"no answer", Faults{Hang: true}, timedOut, true},
+		{string(HangInside), Faults{Malformed: HangInside}, timedOut, true},
+		{string(Drip), Faults{Malformed: Drip}, timedOut, true},
+		{string(Truncated), Faults{Malformed: Truncated}, unavailable, true},
+		{"a token that has expired", Faults{JWTLife: -1}, invalid, false},
+		{"a redirect", Faults{Redirect: "http://127.0.0.1:9/" + Echo}, invalid, false},
+		{"429 with Retry-After", Faults{Status: 429, RetryAfter: "0"}, unavailable, true},
+		{"429 with Retry-After beyond the time-out", Faults{Status: 429, RetryAfter: "3600"}, unavailable, false},
+	}
+	for _, m := range []Malformed{HTML, HalfDocument, NoToken, SpacedToken, Endless} {
+		faults = append(faults, Fault{string(m), Faults{Malformed: m}, invalid, false})
+	}
+	for code, statuses := range map[string][]int{
+		rejected:    {400, 401, 403, 404, 408, 422, 499},
+		invalid:     {201, 204, 300, 304, 399, 600},
+		unavailable: {429, 500, 501, 502, 503, 504, 505, 599},
+	} {
+		for _, status := range statuses {
+			retried := status == 429 || status >= 500 && status <= 504 && status != 501
+			faults = append(faults, Fault{strconv.Itoa(status), Faults{Status: status}, code, retried})
+		}
+	}
+	return faults
 }
 
 // play reports whether it ended the call.
@@ -107,7 +120,7 @@ func (f Faults) play(w http.ResponseWriter, r *http.Request) bool {
 	case f.Redirect != "":
 		w.Header().Set("Location", f.Redirect)
 		answer(w, cmp.Or(f.Status, http.StatusTemporaryRedirect), `{"error":"`+Echo+`"}`)
-	case f.Status != 0 && f.Status != http.StatusOK:
+	case f.Status != 0:
 		if f.RetryAfter != "" {
 			w.Header().Set("Retry-After", f.RetryAfter)
 		}
@@ -126,7 +139,7 @@ func answer(w http.ResponseWriter, status int, body string) {
 	_, _ = io.WriteString(w, body) // 204 and 304 have none
 }
 
-// reset ends the connection with an RST where it can, else in the way of [http.ErrAbortHandler].
+// reset ends the connection with an RST.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -140,45 +153,29 @@ func reset(w http.ResponseWriter) {
 
 func (m Malformed) play(w http.ResponseWriter, r *http.Request) {
 	if body, ok := whole[m]; ok {
-		if m == HTML {
-			w.Header().Set("Content-Type", "text/html")
-		}
 		_, _ = io.WriteString(w, body)
 		return
 	}
 	flush := http.NewResponseController(w).Flush
-	w.Header().Set("Content-Type", "application/json")
 	begin := `{"token":"` + Echo
 	if m == Truncated {
 		w.Header().Set("Content-Length", strconv.Itoa(len(begin)+100))
 	}
 	_, _ = io.WriteString(w, begin)
 	_ = flush()
+	piece, pause := bytes.Repeat([]byte("a"), 64<<10), time.Duration(1)
 	switch m {
 	case Truncated:
 		panic(http.ErrAbortHandler)
 	case HangInside:
 		<-r.Context().Done()
+		return
 	case Drip:
-		for range time.Tick(50 * time.Millisecond) {
-			if _, err := io.WriteString(w, "a"); err != nil || flush() != nil || r.Context().Err() != nil {
-				return
-			}
+		piece, pause = piece[:1], 50*time.Millisecond
+	}
+	for range time.Tick(pause) {
+		if _, err := w.Write(piece); err != nil || flush() != nil || r.Context().Err() != nil {
+			return
 		}
-	case Huge:
-		_, _ = io.CopyN(w, endless{r}, 10<<20)
-		_, _ = io.WriteString(w, `"}`)
-	case Endless:
-		_, _ = io.Copy(w, endless{r})
 	}
-}
-
-// endless reads as the letter a until its request ends.
-type endless struct{ r *http.Request }
-
-func (e endless) Read(p []byte) (int, error) {
-	if err := e.r.Context().Err(); err != nil {
-		return 0, err
-	}
-	return copy(p, bytes.Repeat([]byte("a"), len(p))), nil
 }

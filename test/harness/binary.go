@@ -3,9 +3,7 @@ package harness
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,32 +15,51 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	_ "github.com/sethealth/tokenvend/internal/app" // so that go test's cache knows what a result depends on
 )
 
 // withoutRaces is what AsShipped sets.
 var withoutRaces bool
 
 // AsShipped lets the binary be built without the race detector, which makes it ten times as slow. It is for
-// packages whose tests hold it to times, and is called in their TestMain.
+// packages whose tests hold it to times or memory, and is called in their TestMain.
 func AsShipped() { withoutRaces = true }
 
-// build makes a command of the parent module once for each test process, with the race detector unless
-// AsShipped was called.
+// Root is the project's folder.
+var Root = func() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}()
+
+// coverDir is where the binary leaves what it has covered; empty for nowhere.
+var coverDir = os.Getenv("TOKENVEND_COVERDIR")
+
+// build makes a command of the parent module in bin/test, unless it is there and up to date. Test processes
+// that need it at the same time take turns.
 func build(command string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
-		_, file, _, _ := runtime.Caller(0)
-		sweep()
-		dir := filepath.Join(os.TempDir(), fmt.Sprintf(buildDir, os.Getpid()))
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		dir, flags := filepath.Join(Root, "bin", "test"), []string{"-race"}
+		if withoutRaces {
+			dir, flags = filepath.Join(dir, "shipped"), nil
+		}
+		if coverDir != "" {
+			dir, flags = filepath.Join(dir, "cover"), append(flags, "-cover", "-coverpkg=./internal/...,./cmd/tokenvend")
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return "", err
+		}
+		lock, err := os.Create(filepath.Join(dir, "lock"))
+		if err != nil {
+			return "", err
+		}
+		defer lock.Close()
+		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 			return "", err
 		}
 		path := filepath.Join(dir, command)
-		args := []string{"build", fmt.Sprintf("-race=%t", !withoutRaces), "-o", path}
-		if coverDir != "" {
-			args = append(args, "-cover", "-coverpkg=./internal/...,./cmd/tokenvend")
-		}
-		cmd := exec.Command("go", append(args, "./cmd/"+command)...)
-		cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..")
+		cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "./cmd/"+command)...)
+		cmd.Dir = Root
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", errors.New(string(out))
 		}
@@ -50,41 +67,13 @@ func build(command string) func() (string, error) {
 	})
 }
 
-// coverDir is where the binary leaves what it has covered; empty for nowhere.
-var coverDir = os.Getenv("TOKENVEND_COVERDIR")
-
-// buildDir is named after the test process, which has no end at which it could be removed.
-const buildDir = "tokenvend-test-%d"
-
-// sweep removes what test processes that have ended have left.
-func sweep() {
-	left, _ := filepath.Glob(filepath.Join(os.TempDir(), "tokenvend-test-*"))
-	for _, dir := range left {
-		var pid int
-		if _, err := fmt.Sscanf(filepath.Base(dir), buildDir, &pid); err == nil && syscall.Kill(pid, 0) != nil {
-			_ = os.RemoveAll(dir)
-		}
-	}
-}
-
-var (
-	tokenvend = build("tokenvend")
-	demo      = build("demo")
-)
+var tokenvend, demo = build("tokenvend"), build("demo")
 
 // Demo is the path of the built demo.
 func Demo(t testing.TB) string {
 	t.Helper()
 	path, err := demo()
 	require.NoError(t, err, "building the demo")
-	return path
-}
-
-// Tokenvend is the path of the built binary.
-func Tokenvend(t testing.TB) string {
-	t.Helper()
-	path, err := tokenvend()
-	require.NoError(t, err, "building tokenvend")
 	return path
 }
 
@@ -106,51 +95,40 @@ func (e Env) With(more Env) Env {
 	return all
 }
 
-func (e Env) list() []string {
-	list := []string{"GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=50", "TMPDIR=" + os.TempDir()}
-	if coverDir != "" {
-		list = append(list, "GOCOVERDIR="+coverDir)
-	}
-	for name, value := range e {
-		list = append(list, name+"="+value)
-	}
-	return list
-}
-
-// command prepares the binary with nothing of the test's own environment.
-func command(t testing.TB, env Env, args ...string) *exec.Cmd {
+// Command prepares the binary with nothing of the test's own environment.
+func Command(t testing.TB, env Env, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(Tokenvend(t), args...)
-	cmd.Env = env.list()
+	path, err := tokenvend()
+	require.NoError(t, err, "building tokenvend")
+	cmd := exec.Command(path, args...)
+	cmd.Env = []string{"GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=50", "TMPDIR=" + os.TempDir()}
+	if coverDir != "" {
+		cmd.Env = append(cmd.Env, "GOCOVERDIR="+coverDir)
+	}
+	for name, value := range env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
 	return cmd
 }
-
-// Command prepares the binary with nothing of the test's own environment.
-func Command(t testing.TB, env Env, args ...string) *exec.Cmd { return command(t, env, args...) }
 
 // Result is a command that has ended.
 type Result struct {
 	Stdout, Stderr string
 	Code           int
-	Took           time.Duration
+	CPU            time.Duration
 }
 
-// Run runs a command of the binary to its end, for at most 20 s.
+// Run runs a command of the binary to its end, for at most a minute.
 func Run(t testing.TB, env Env, args ...string) Result {
 	t.Helper()
-	cmd := command(t, env, args...)
+	cmd := Command(t, env, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	defer stop()
-	start := time.Now()
-	err := cmd.Run()
-	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
-		require.NoError(t, err)
-	}
-	return Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode(), time.Since(start)}
+	require.NoError(t, cmd.Start())
+	defer time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() }).Stop()
+	_ = cmd.Wait() // the exit code says it
+	state := cmd.ProcessState
+	return Result{stdout.String(), stderr.String(), state.ExitCode(), state.UserTime() + state.SystemTime()}
 }
 
 // Lines are the lines of a text.

@@ -32,7 +32,7 @@ func TestARollingSessionOfExpressIsProlongedInTheBrowser(t *testing.T) {
 	assert.Equal(t, 401, page.token(s.URL).Status)
 	page.do(app+"/login/42", url.Values{})
 	answer := page.token(s.URL)
-	requireUser(t, upstream, answer, "42")
+	upstream.RequireUser(t, "42", answer)
 	set, err := http.ParseSetCookie(answer.Header.Get("Set-Cookie"))
 	require.NoError(t, err, "the browser is told the new expiry")
 	assert.Equal(t, "connect.sid", set.Name)
@@ -47,7 +47,7 @@ func TestASessionOfExpressThatIsReplacedAtEachUseGoesOn(t *testing.T) {
 	page.do(app+"/login/9007199254740991", url.Values{})
 	for range 3 {
 		held := page.cookie(app, "connect.sid")
-		requireUser(t, upstream, page.token(s.URL), "9007199254740991")
+		upstream.RequireUser(t, "9007199254740991", page.token(s.URL))
 		assert.NotEqual(t, held, page.cookie(app, "connect.sid"))
 	}
 }
@@ -67,7 +67,7 @@ func TestAUserOfAuthJSIsKnownUntilSignedOut(t *testing.T) {
 	held := page.cookie(app, "authjs.session-token")
 	require.NotEmpty(t, held)
 	answer := page.token(s.URL)
-	requireUser(t, upstream, answer, "alice@example.com")
+	upstream.RequireUser(t, "alice@example.com", answer)
 	assert.True(t, sets(answer, "authjs.session-token"), "a rolling session")
 	for _, other := range []string{"authjs.csrf-token", "authjs.callback-url"} {
 		assert.False(t, sets(answer, other), "%s stays with the application", other)
@@ -87,6 +87,6 @@ func TestAUserOfDjangoIsNamedByItsPrimaryKey(t *testing.T) {
 	page.do(app+"/login", nil)
 	require.JSONEq(t, `{"id": 1}`, page.do(app+"/api/me", nil).Body)
 	answer := page.token(s.URL)
-	requireUser(t, upstream, answer, "1")
+	upstream.RequireUser(t, "1", answer)
 	assert.True(t, sets(answer, "sessionid"), "SESSION_SAVE_EVERY_REQUEST prolongs it in the browser too")
 }

@@ -4,9 +4,9 @@ package sessions_test
 
 import (
 	"bufio"
-	"crypto/tls"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"os/exec"
@@ -19,9 +19,6 @@ import (
 
 	"github.com/sethealth/tokenvend/test/harness"
 )
-
-// patience is the time limit for whatever another process does on a busy machine.
-const patience = 30 * time.Second
 
 // missing skips a test that lacks something, unless variable is set.
 func missing(t testing.TB, variable, what string) {
@@ -87,7 +84,7 @@ func listening(t testing.TB, cmd *exec.Cmd) string {
 	case at := <-address:
 		require.NotEmpty(t, at, "%s ended", cmd)
 		return at
-	case <-time.After(patience):
+	case <-time.After(harness.Patience):
 		require.FailNow(t, "does not listen", "%s", cmd)
 		return ""
 	}
@@ -110,14 +107,27 @@ func run(t testing.TB, cmd *exec.Cmd) {
 	})
 }
 
-// browser keeps cookies. Cookies ignore ports, so all systems on 127.0.0.1 share them, as tokens.example.com and
-// app.example.com do with Domain=example.com.
+// redirectURI is where OpenID providers send a browser back to. Nothing listens there.
+const redirectURI = "https://app.example.com/callback"
+
+// browser keeps cookies and follows redirects up to redirectURI. Cookies ignore ports, so all systems on 127.0.0.1
+// share them, as tokens.example.com and app.example.com do with Domain=example.com.
 type browser struct {
 	*http.Client
 	t testing.TB
 }
 
-func newBrowser(t testing.TB) *browser { return &browser{harness.NewBrowser(t), t} }
+func newBrowser(t testing.TB) *browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	return &browser{&http.Client{Jar: jar, Timeout: harness.Patience, CheckRedirect: func(next *http.Request, _ []*http.Request) error {
+		if next.URL.Host == "app.example.com" {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}}, t}
+}
 
 // do sends a form, or gets if there is none.
 func (b *browser) do(address string, form url.Values) harness.Answer {
@@ -162,26 +172,11 @@ func sets(answer harness.Answer, name string) bool {
 	return false
 }
 
-func requireUser(t testing.TB, upstream *harness.Sethealth, answer harness.Answer, user string) {
-	t.Helper()
-	require.Equal(t, 200, answer.Status, answer.Body)
-	claims, ok := upstream.Verify(answer.Token())
-	require.True(t, ok)
-	require.Equal(t, user, claims.User)
-}
-
 // started is a service with sessions of the kind that env names.
 func started(t testing.TB, env harness.Env) (*harness.Sethealth, *harness.Service) {
 	t.Helper()
 	upstream := harness.NewSethealth(t)
 	s := harness.Start(t, upstream.Env().With(harness.Env{"JWT_SECRET": "-", "JWT_AUDIENCE": "-", "RATE_LIMIT": "off"}).With(env))
-	harness.Eventually(t, patience, "readiness", func() bool { return s.Do("GET", "/readyz", "").Status == 200 })
+	s.Ready()
 	return upstream, s
-}
-
-func tlsConfig(t testing.TB, certFile, keyFile string) *tls.Config {
-	t.Helper()
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
-	require.NoError(t, err)
-	return &tls.Config{Certificates: []tls.Certificate{pair}}
 }

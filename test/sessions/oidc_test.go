@@ -1,12 +1,10 @@
 package sessions_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -42,10 +40,23 @@ type tokens struct {
 	Type    string `json:"token_type"`
 }
 
-// signIn signs a user in at a new browser. bound asks for tokens with DPoP.
+// signIn is the authorization code flow with PKCE (RFC 7636), as a new browser and a page go through it; the
+// provider signs in the user of login_hint. bound asks for tokens with DPoP.
 func (p *provider) signIn(clientID, user string, bound bool) tokens {
 	p.t.Helper()
-	return p.token(bound, harness.SignIn(p.t, p.URL+"/auth", clientID, "openid images", user))
+	verifier, state := rand.Text()+rand.Text(), rand.Text()
+	challenge := sha256.Sum256([]byte(verifier))
+	back := newBrowser(p.t).do(p.URL+"/auth?"+url.Values{
+		"client_id": {clientID}, "redirect_uri": {redirectURI}, "response_type": {"code"}, "scope": {"openid images"}, "login_hint": {user},
+		"state": {state}, "nonce": {rand.Text()}, "code_challenge_method": {"S256"}, "code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])},
+	}.Encode(), nil)
+	page, err := url.Parse(back.Header.Get("Location"))
+	require.NoError(p.t, err)
+	require.Equal(p.t, state, page.Query().Get("state"), back.Body)
+	return p.token(bound, url.Values{
+		"grant_type": {"authorization_code"}, "client_id": {clientID}, "redirect_uri": {redirectURI},
+		"code": {page.Query().Get("code")}, "code_verifier": {verifier},
+	})
 }
 
 func (p *provider) token(bound bool, form url.Values) (got tokens) {
@@ -67,23 +78,18 @@ func (p *provider) post(path, proof string, form url.Values, into any) {
 	if proof != "" {
 		req.Header.Set("DPoP", proof)
 	}
-	resp, err := harness.Client.Do(req)
+	answer, err := harness.Send(req)
 	require.NoError(p.t, err)
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	require.NoError(p.t, err)
-	require.Equal(p.t, 200, resp.StatusCode, string(body))
+	require.Equal(p.t, 200, answer.Status, answer.Body)
 	if into != nil {
-		require.NoError(p.t, json.Unmarshal(body, into), string(body))
+		require.NoError(p.t, json.Unmarshal([]byte(answer.Body), into), answer.Body)
 	}
 }
 
 // proof is a DPoP proof (RFC 9449) for the token endpoint.
 func (p *provider) proof() string {
 	p.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(p.t, err)
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: harness.NewKey(p.t).Key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
 	require.NoError(p.t, err)
 	proof, err := jwt.Signed(signer).Claims(map[string]any{
 		"jti": rand.Text(), "htm": "POST", "htu": p.URL + "/token", "iat": time.Now().Unix(),
@@ -116,11 +122,11 @@ func TestAccessTokensOfACertifiedProviderSignedWithEd25519(t *testing.T) {
 	upstream, s := started(t, harness.Env{"SESSION_CHECK": "jwt", "JWT_ISSUER": p.URL, "JWT_AUDIENCE": harness.Audience, "JWT_REQUIRED_CLAIMS": "scope=images"})
 	before := p.signIn("viewer", "alice", false)
 	require.Equal(t, "Ed25519", part(t, before.Access, 0)["alg"], "as RFC 9864 names it")
-	requireUser(t, upstream, s.Ask(before.Access), "alice")
+	upstream.RequireUser(t, "alice", s.Ask(before.Access))
 
 	renewed := p.token(false, url.Values{"grant_type": {"refresh_token"}, "client_id": {"viewer"}, "refresh_token": {before.Refresh}})
 	require.NotEqual(t, before.Refresh, renewed.Refresh, "refresh tokens are good for one use")
-	requireUser(t, upstream, s.Ask(renewed.Access), "alice")
+	upstream.RequireUser(t, "alice", s.Ask(renewed.Access))
 
 	bound := p.signIn("viewer", "mallory", true)
 	require.Contains(t, part(t, bound.Access, 1), "cnf")
@@ -135,12 +141,12 @@ func TestAccessTokensOfACertifiedProviderSignedWithEd25519(t *testing.T) {
 	after := p.signIn("viewer", "bob", false)
 	require.NotEqual(t, part(t, before.Access, 0)["kid"], part(t, after.Access, 0)["kid"])
 	var answer harness.Answer
-	harness.Eventually(t, patience, "a token of the new key", func() bool {
+	harness.Eventually(t, "a token of the new key", func() bool {
 		answer = s.Ask(after.Access)
 		require.NotEqual(t, 401, answer.Status, "the page would sign its user out")
 		return answer.Status != 503
 	})
-	requireUser(t, upstream, answer, "bob")
+	upstream.RequireUser(t, "bob", answer)
 	assert.Equal(t, 401, s.Ask(before.Access).Status, "signed with a key that was withdrawn")
 }
 
@@ -154,7 +160,7 @@ func TestOpaqueTokensOfACertifiedProviderAreIntrospectedByPost(t *testing.T) {
 	})
 	got, bound := p.signIn("opaque", "alice", false), p.signIn("opaque", "mallory", true)
 	robot := p.token(false, url.Values{"grant_type": {"client_credentials"}, "client_id": {"robot"}, "client_secret": {clientSecret}, "scope": {"images"}})
-	requireUser(t, upstream, s.Ask(got.Access), "alice")
+	upstream.RequireUser(t, "alice", s.Ask(got.Access))
 
 	require.Contains(t, p.introspect(bound.Access), "cnf")
 	require.Equal(t, true, p.introspect(got.Refresh)["active"], "the provider calls it active, and does not say what kind of token it is")
@@ -164,7 +170,7 @@ func TestOpaqueTokensOfACertifiedProviderAreIntrospectedByPost(t *testing.T) {
 	} {
 		assert.Equal(t, "unauthenticated", s.Ask(token).Code(), name)
 	}
-	assert.Regexp(t, `(?m)^introspection.*: ok`, s.Readiness(), "what a caller sends says nothing about the endpoint")
+	assert.Regexp(t, `(?m)^introspection.*: ok`, s.AdminGet("/readyz"), "what a caller sends says nothing about the endpoint")
 
 	p.post("/token/revocation", "", url.Values{"client_id": {"opaque"}, "token": {got.Access}}, nil)
 	assert.Equal(t, 401, s.Ask(got.Access).Status, "revoked")

@@ -28,7 +28,7 @@ func newOAuth2Proxy(t testing.TB, p *provider, args ...string) string {
 	args = append([]string{
 		"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, path, // it takes a listener as systemd hands one over
 		"--http-address=fd:3", "--provider=oidc", "--oidc-issuer-url=" + p.URL, "--client-id=proxy", "--client-secret=" + clientSecret,
-		"--redirect-url=" + harness.RedirectURI, "--code-challenge-method=S256", "--scope=openid email", "--email-domain=*",
+		"--redirect-url=" + redirectURI, "--code-challenge-method=S256", "--scope=openid email", "--email-domain=*",
 		"--cookie-name=" + proxyCookie, "--cookie-secret=0123456789abcdef0123456789abcdef", "--cookie-secure=false", "--cookie-refresh=1s",
 		"--reverse-proxy", "--trusted-proxy-ip=127.0.0.1", "--set-xauthrequest", "--skip-provider-button",
 	}, args...)
@@ -63,16 +63,16 @@ func TestAUserOfOAuth2ProxyStaysSignedInWhileItsCookieIsReplaced(t *testing.T) {
 	first := page.cookie(proxy, proxyCookie)
 	for range 3 {
 		held := page.cookie(proxy, proxyCookie)
-		harness.Eventually(t, patience, "a cookie with the next refresh token", func() bool {
+		harness.Eventually(t, "a cookie with the next refresh token", func() bool {
 			answer := page.token(s.URL)
-			requireUser(t, upstream, answer, "alice")
+			upstream.RequireUser(t, "alice", answer)
 			return page.cookie(proxy, proxyCookie) != held
 		})
 	}
 
 	// The first cookie holds a refresh token that was used: the provider ends the session.
 	var answer harness.Answer
-	harness.Eventually(t, patience, "the end of a copied cookie", func() bool {
+	harness.Eventually(t, "the end of a copied cookie", func() bool {
 		answer = s.Do("POST", "/token", "", "Cookie", proxyCookie+"="+first)
 		return answer.Status != 200
 	})
@@ -88,17 +88,13 @@ func TestOAuth2ProxyInFrontNamesTheUser(t *testing.T) {
 	req, err := http.NewRequestWithContext(t.Context(), "POST", proxy+"/token", strings.NewReader("{}"))
 	require.NoError(t, err)
 	req.Header.Set("X-Forwarded-User", "mallory")
-	resp, err := harness.Client.Do(req)
+	refused, err := harness.Send(req)
 	require.NoError(t, err)
-	_ = resp.Body.Close()
-	assert.NotEqual(t, 200, resp.StatusCode)
+	assert.NotEqual(t, 200, refused.Status)
 	assert.Zero(t, upstream.Calls(), "the name of a caller without a session goes nowhere")
 
 	page := newBrowser(t)
 	page.signInAt(proxy)
-	resp, err = page.Post(proxy+"/token", "application/json", nil)
-	require.NoError(t, err)
-	_ = resp.Body.Close()
-	require.Equal(t, 200, resp.StatusCode)
+	require.Equal(t, 200, page.token(proxy).Status)
 	assert.Equal(t, "alice", s.Audit(1)[0]["subject"])
 }

@@ -2,13 +2,9 @@ package sessions_test
 
 import (
 	"cmp"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -50,27 +46,25 @@ func newWorld(t testing.TB, block string, e example) *world {
 	w.upstream = harness.NewSethealth(t)
 	bare := w.upstream.Env().With(harness.Env{"JWT_SECRET": "-", "JWT_AUDIENCE": "-"})
 	w.service = harness.Start(t, bare.With(w.env).With(w.reachable()))
-	harness.Eventually(t, patience, "readiness", func() bool { return w.service.Do("GET", "/readyz", "").Status == 200 })
+	w.service.Ready()
 	return w
 }
 
 // makeKeys makes the key that the example's tokens are signed with.
 func (w *world) makeKeys() {
-	if w.example.Alg == "HS256" {
+	switch w.example.Alg {
+	case "HS256":
 		w.signer = []byte(harness.SessionSecret)
 		return
-	}
-	var public any
-	if w.example.Alg == "ES256" {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		require.NoError(w.t, err)
-		w.signer, public = key, &key.PublicKey
-	} else {
+	case "ES256":
+		w.signer = harness.NewKey(w.t).Key
+	default:
 		key, err := rsa.GenerateKey(rand.Reader, 2048)
 		require.NoError(w.t, err)
-		w.signer, public = key, &key.PublicKey
+		w.signer = key
 	}
-	w.keys.Keys = []jose.JSONWebKey{{Key: public, KeyID: "k1", Use: "sig"}}
+	key := jose.JSONWebKey{Key: w.signer, KeyID: "k1", Use: "sig"}
+	w.keys.Keys = []jose.JSONWebKey{key.Public()}
 }
 
 // reachable is what differs from the page: the ways to what is not on this machine.
@@ -99,37 +93,7 @@ func (w *world) reachable() harness.Env {
 			}
 		}
 	}
-	dir := t.TempDir()
-	cert, key := harness.WriteCertificate(t, dir, hosts[0], hosts[1:]...)
-	internet := httptest.NewUnstartedServer(w)
-	internet.TLS = tlsConfig(t, cert, key)
-	internet.StartTLS()
-	t.Cleanup(internet.Close)
-	tunnel := httptest.NewServer(tunnelTo(internet.Listener.Addr().String()))
-	t.Cleanup(tunnel.Close)
-	return changed.With(harness.Env{"HTTPS_PROXY": tunnel.URL, "SSL_CERT_FILE": cert, "SSL_CERT_DIR": dir})
-}
-
-// tunnelTo is a proxy for CONNECT that takes everybody to one address.
-func tunnelTo(address string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		there, err := net.Dial("tcp", address)
-		if r.Method != http.MethodConnect || err != nil {
-			w.WriteHeader(http.StatusBadGateway)
-			return
-		}
-		w.WriteHeader(http.StatusOK)
-		here, buffered, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		go func() {
-			_, _ = io.Copy(there, buffered)
-			_ = there.Close()
-		}()
-		_, _ = io.Copy(here, there)
-		_ = here.Close()
-	}
+	return changed.With(harness.Tunnel(t, w, hosts...))
 }
 
 // ServeHTTP is every system but tokenvend and Sethealth: issuers, key sets, endpoints.

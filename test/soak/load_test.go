@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -141,13 +140,7 @@ func (l *load) send(ctx context.Context, body string, headers map[string]string)
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := harness.Client.Do(req)
-	if err != nil {
-		return harness.Answer{}, err
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	return harness.Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(got)}, err
+	return harness.Send(req)
 }
 
 // report is the figures.

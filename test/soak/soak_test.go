@@ -31,7 +31,7 @@ func TestSoak(t *testing.T) {
 	duration, err := time.ParseDuration(length)
 	require.NoError(t, err, "DURATION must be a duration, as 10m")
 
-	u := harness.NewUpstream(t, false)
+	u := harness.NewUpstream(t)
 	s := harness.Start(t, u.Env().With(harness.Env{
 		"TOKEN_TTL": "20s", "TOKEN_MIN_LIFE": "8s", "TOKEN_CACHE_SIZE": "1000", "RATE_LIMIT": "600/1m", "DEBUG_PPROF": "true",
 		"SETHEALTH_TIMEOUT": timeout.String(), "SETHEALTH_ATTEMPT_TIMEOUT": "1s",
@@ -71,7 +71,7 @@ func (f fitness) String() string {
 func rest(s *harness.Service, u *harness.Upstream) (f fitness) {
 	time.Sleep(deadline)
 	harness.Client.CloseIdleConnections()
-	u.Cut()
+	u.Up()
 	time.Sleep(6 * time.Second) // connections that were opened in vain end after five
 	s.AdminGet("/debug/pprof/heap?gc=1")
 	return fitness{
@@ -97,7 +97,7 @@ func run(l *load, u *harness.Upstream, duration time.Duration) {
 		case 0:
 			u.Down()
 		case 1:
-			u.Cut()
+			u.Up()
 		case 2, 3:
 			u.Set(once[rand.N(len(once))].Faults)
 		default:

@@ -1,17 +1,5 @@
-// What the pages of these tests have: a fetch that tells all of its answer, a clock that can be put
-// forward, and the module with notes of what it said.
-window.skew = { wall: 0, mono: 0 };
-const wall = Date.now.bind(Date);
-const mono = performance.now.bind(performance);
-Date.now = () => wall() + skew.wall;
-performance.now = () => mono() + skew.mono;
-
-// Timers stand still while a laptop sleeps: with this, all of a second and more never wake.
-window.sleepOn = () => {
-  const timer = setTimeout;
-  window.setTimeout = (run, after, ...args) => (after < 1000 ? timer(run, after, ...args) : 0);
-};
-
+// What the pages of these tests have: a fetch that tells all of its answer, and the module with notes of what
+// it said.
 window.ask = async (url, init) => {
   try {
     const answer = await fetch(url, { method: 'POST', ...init });
@@ -31,7 +19,7 @@ window.ask = async (url, init) => {
 };
 
 window.told = { tokens: [], errors: [], out: [] };
-const plain = ({ name, message, code, status, requestId, retryAfter }) => ({ name, message, code, status, requestId, retryAfter });
+const plain = ({ code }) => ({ code });
 
 // bearer is a session; without it the session is a cookie.
 window.keep = async (origin, { bearer, ...options } = {}) => {
@@ -39,7 +27,7 @@ window.keep = async (origin, { bearer, ...options } = {}) => {
   window.source = keepSignedIn({
     url: `${origin}/token`,
     headers: bearer && (async () => ({ Authorization: `Bearer ${bearer}` })),
-    onToken: (token, info) => { told.tokens.push({ token, at: wall(), ...info }); },
+    onToken: (token, info) => { told.tokens.push({ token, ...info }); },
     onError: (error) => { told.errors.push(plain(error)); },
     onSignedOut: (error) => { told.out.push(plain(error)); },
     ...options,
