@@ -104,7 +104,7 @@ func aPageCanReadEveryError(t *testing.T) {
 	})
 	upstream, s := start(t, harness.Env{
 		"SESSION_CHECK": "forward", "FORWARD_URL": backend.URL, "RATE_LIMIT": "1/1h",
-		"SETHEALTH_TIMEOUT": "500ms", "SETHEALTH_ATTEMPT_TIMEOUT": "400ms", "SETHEALTH_MAX_RETRIES": "0",
+		"SETHEALTH_TIMEOUT": "3s", "SETHEALTH_ATTEMPT_TIMEOUT": "3s", "SETHEALTH_MAX_RETRIES": "0",
 	})
 	says := func(what string) []string { return []string{"Cookie", "says=" + what} }
 	for _, row := range []struct {
@@ -214,7 +214,7 @@ func aLeaderThatLeavesFailsNobody(t *testing.T) {
 		<-gate
 		_, _ = io.WriteString(w, `{"token":"t"}`)
 	})
-	_, s := start(t, harness.Env{"RATE_LIMIT": "off", "SETHEALTH_URL": slow.URL, "SETHEALTH_TIMEOUT": "1m", "SETHEALTH_ATTEMPT_TIMEOUT": "1m"})
+	_, s := start(t, harness.Env{"RATE_LIMIT": "off", "SETHEALTH_URL": slow.URL})
 	session := harness.Session(t, "alice")
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error, 1)

@@ -107,14 +107,18 @@ func aRejectedTokenIsReplaced(t *testing.T) {
 func theLogNeverDecidesWhetherTheServiceLives(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	require.NoError(t, err)
-	stalled, nobody := pipe(t), pipe(t)
-	require.NoError(t, nobody.read.Close())
+	stalledReader, stalled, err := os.Pipe()
+	require.NoError(t, err)
+	defer stalledReader.Close()
+	goneReader, gone, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, goneReader.Close())
 	for name, row := range map[string]struct {
 		log  *os.File
 		lost bool
 	}{
-		"its reader goes away": {nobody.write, true},
-		"its reader stalls":    {stalled.write, false}, // that many lines fit into the queue
+		"its reader goes away": {gone, true},
+		"its reader stalls":    {stalled, false}, // that many lines fit into the queue
 		"the disk is full":     {full, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,14 +133,4 @@ func theLogNeverDecidesWhetherTheServiceLives(t *testing.T) {
 			assert.Zero(t, s.Stop())
 		})
 	}
-}
-
-type ends struct{ read, write *os.File }
-
-func pipe(t *testing.T) ends {
-	t.Helper()
-	read, write, err := os.Pipe()
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = read.Close(); _ = write.Close() })
-	return ends{read, write}
 }

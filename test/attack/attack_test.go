@@ -247,7 +247,7 @@ func TestAnIssuerThatHangsTakesNobodysPlace(t *testing.T) {
 func TestASessionEndpointThatHangsTakesNobodysPlace(t *testing.T) {
 	endpoint := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	t.Cleanup(endpoint.Close)
-	s := start(t, harness.Env{"SESSION_CHECK": "jwt,forward", "FORWARD_URL": endpoint.URL, "MAX_IN_FLIGHT": "10"})
+	s := start(t, harness.Env{"SESSION_CHECK": "jwt,forward", "FORWARD_URL": endpoint.URL, "FORWARD_TIMEOUT": "1s", "MAX_IN_FLIGHT": "10"})
 	v := newVictim(t, s)
 	end := attacked(t, s, 500, "Cookie", "sid=%")
 	v.unharmed(t)

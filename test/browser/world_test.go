@@ -8,7 +8,6 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/test/harness"
@@ -220,11 +219,4 @@ func (p tab) outcome(promise string) failure {
 
 func bearer(session string) string {
 	return "{headers: {Authorization: " + literal("Bearer "+session) + "}}"
-}
-
-// assertHidden looks for a token where none may be.
-func assertHidden(t testing.TB, token, text string) {
-	t.Helper()
-	require.NotEmpty(t, token)
-	assert.NotContains(t, text, token)
 }

@@ -47,12 +47,14 @@ func NewSethealth(t testing.TB) *Sethealth {
 // Set puts faults in force, in place of those before.
 func (s *Sethealth) Set(f faults.Faults) { faults.Set(s.Emulator, f) }
 
-// Env is the least environment of a service with HS256 sessions in front of this Sethealth.
+// Env is the least environment of a service with HS256 sessions in front of this Sethealth, and time-outs that
+// a busy machine does not reach.
 func (s *Sethealth) Env() Env {
 	return Env{
 		"SETHEALTH_URL": s.URL, "SETHEALTH_KEY": Key, "SETHEALTH_SECRET": Secret,
 		"SESSION_CHECK": "jwt", "JWT_SECRET": SessionSecret, "JWT_AUDIENCE": Audience,
 		"CORS_ALLOWED_ORIGINS": Origin,
+		"SETHEALTH_TIMEOUT":    "1m", "SETHEALTH_ATTEMPT_TIMEOUT": "1m", "FORWARD_TIMEOUT": "30s", "INTROSPECTION_TIMEOUT": "30s",
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // forwarded asks the session endpoint at address, which may set the cookie that it reads.
 func forwarded(t testing.TB, address, cookie, field string) (*harness.Sethealth, *harness.Service) {
 	t.Helper()
-	env := harness.Env{"SESSION_CHECK": "forward", "FORWARD_URL": address, "FORWARD_COOKIES": cookie, "FORWARD_SET_COOKIES": cookie, "FORWARD_TIMEOUT": "10s"}
+	env := harness.Env{"SESSION_CHECK": "forward", "FORWARD_URL": address, "FORWARD_COOKIES": cookie, "FORWARD_SET_COOKIES": cookie}
 	if field != "" {
 		env["FORWARD_USER_FIELD"] = field
 	}

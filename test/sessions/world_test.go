@@ -69,7 +69,7 @@ func (w *world) makeKeys() {
 
 // reachable is what differs from the page: the ways to what is not on this machine.
 func (w *world) reachable() harness.Env {
-	t, changed := w.t, harness.Env{"FORWARD_TIMEOUT": "10s", "INTROSPECTION_TIMEOUT": "10s"}
+	t, changed := w.t, harness.Env{}
 	hosts := []string{"localhost"}
 	for name, value := range w.env {
 		switch {
