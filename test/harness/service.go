@@ -73,7 +73,11 @@ func start(t testing.TB, env Env, stderr io.Writer) *Service {
 	t.Cleanup(func() {
 		s.Signal(syscall.SIGKILL)
 		<-s.done
-		if output := s.Output(); t.Failed() {
+		output := s.Output()
+		if strings.Contains(output, "DATA RACE") {
+			t.Error("the service has a data race")
+		}
+		if t.Failed() {
 			t.Logf("the service printed:\n%s", output[max(0, len(output)-8<<10):])
 		}
 	})
