@@ -3,10 +3,12 @@ package app
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,30 +41,16 @@ type Config struct {
 // ServerConfig is where the service listens and how it ends.
 type ServerConfig struct {
 	ListenAddr      string        `envconfig:"LISTEN_ADDR" group:"Listeners" shown:":8080" desc:"where to listen; PORT is honoured where this is not set"`
-	Port            Port          `envconfig:"PORT" group:"Listeners" desc:"the port to listen on, as some platforms set it"`
+	Port            string        `envconfig:"PORT" group:"Listeners" desc:"the port to listen on, as some platforms set it"`
 	AdminAddr       string        `envconfig:"ADMIN_ADDR" group:"Listeners" default:"127.0.0.1:8081" desc:"metrics and detailed health; off for none"`
 	TLSCertFile     string        `envconfig:"TLS_CERT_FILE" group:"Listeners" desc:"PEM certificate chain, to serve TLS; a renewed pair is taken up without a restart"`
 	TLSKeyFile      string        `envconfig:"TLS_KEY_FILE" group:"Listeners" desc:"PEM key of that certificate"`
 	DebugPprof      bool          `envconfig:"DEBUG_PPROF" group:"Listeners" default:"false" desc:"serve /debug/pprof on the admin listener"`
 	ShutdownDelay   time.Duration `envconfig:"SHUTDOWN_DELAY" group:"Listeners" default:"5s" desc:"how long /readyz says 503 before the listener closes"`
 	ShutdownTimeout time.Duration `envconfig:"SHUTDOWN_TIMEOUT" group:"Listeners" default:"20s" desc:"what requests in flight may still take after that"`
+
+	certificate *certificate // nil without TLS; made by validate
 }
-
-// Port is a TCP port; the zero Port is none.
-type Port uint16
-
-// Decode implements envconfig.Decoder.
-func (p *Port) Decode(value string) error {
-	n, err := strconv.ParseUint(value, 10, 16)
-	if err != nil || n == 0 {
-		return errors.New("no port")
-	}
-	*p = Port(n)
-	return nil
-}
-
-// MustBe says what a value must look like.
-func (Port) MustBe() string { return "a port, from 1 to 65535" }
 
 // LoadConfig reads the environment. Everything that is wrong with it comes back at once, as [setting.Each]
 // lists it, and Config holds the rest.
@@ -77,8 +65,8 @@ func LoadConfig() (*Config, error) {
 		c.Cache.Validate(c.Sethealth.TTL), c.Server.validate(), c.Log.Validate(), checkProxies(),
 	} {
 		for _, problem := range setting.Each(err) {
-			if !problems.Has(problem.Variable) && !problems.Has(problem.Variable+fileSuffix) {
-				problems = append(problems, problem)
+			if !problems.Has(problem.Variable + fileSuffix) {
+				problems.Add(problem.Variable, "%s", problem.Fault)
 			}
 		}
 	}
@@ -174,21 +162,39 @@ type Variable struct {
 	HasFile bool
 }
 
-// Variables lists what the program reads, in the order of Config.
+// Names are the variable and, if there is one, that of its file.
+func (v Variable) Names() []string {
+	if v.HasFile {
+		return []string{v.Name, v.Name + fileSuffix}
+	}
+	return []string{v.Name}
+}
+
+// Variables lists what the program reads, group by group, both in the order of Config.
 func Variables() (all []Variable) {
+	order := map[string]int{}
 	for _, f := range fields(reflect.ValueOf(&Config{}).Elem()) {
+		group := f.Tag.Get("group")
+		if _, known := order[group]; !known {
+			order[group] = len(order)
+		}
 		all = append(all, Variable{
-			f.name, f.Tag.Get("group"), cmp.Or(f.Tag.Get("shown"), f.Tag.Get("default")), f.Tag.Get("desc"),
+			f.name, group, cmp.Or(f.Tag.Get("shown"), f.Tag.Get("default")), f.Tag.Get("desc"),
 			f.Type == reflect.TypeFor[secret.Source](),
 		})
 	}
+	slices.SortStableFunc(all, func(a, b Variable) int { return order[a.Group] - order[b.Group] })
 	return all
 }
 
 func (c *ServerConfig) validate() error {
 	var p setting.Problems
+	port, err := strconv.ParseUint(cmp.Or(c.Port, "8080"), 10, 16)
+	if err != nil || port == 0 {
+		p.Add("PORT", "must be a port, from 1 to 65535")
+	}
 	if c.ListenAddr == "" {
-		c.ListenAddr = ":" + strconv.Itoa(int(cmp.Or(c.Port, 8080)))
+		c.ListenAddr = fmt.Sprintf(":%d", port)
 	}
 	checkAddress(&p, "LISTEN_ADDR", c.ListenAddr)
 	if c.AdminAddr != "off" {
@@ -200,7 +206,7 @@ func (c *ServerConfig) validate() error {
 	case c.TLSKeyFile == "" && c.TLSCertFile != "":
 		p.Required("TLS_KEY_FILE", "the key of TLS_CERT_FILE")
 	case c.TLSCertFile != "":
-		if _, err := newCertificate(c.TLSCertFile, c.TLSKeyFile); err != nil {
+		if c.certificate, err = newCertificate(c.TLSCertFile, c.TLSKeyFile); err != nil {
 			p.Add("TLS_CERT_FILE", "must, with TLS_KEY_FILE, name a PEM certificate chain and its key: %s", err)
 		}
 	}
@@ -230,7 +236,7 @@ func checkProxies() error {
 			value = "http://" + value
 		}
 		u, err := url.Parse(value)
-		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" && u.Scheme != "socks5h" {
+		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
 			p.Add(name, "must be the URL of a proxy, such as http://proxy.example.com:3128")
 		}
 	}
