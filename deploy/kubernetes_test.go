@@ -54,12 +54,15 @@ type container struct {
 	} `yaml:"volumeMounts"`
 }
 
-type probe struct {
-	HTTPGet struct {
+type (
+	probe struct {
+		HTTPGet get `yaml:"httpGet"`
+	}
+	get struct {
 		Path string
 		Port any
-	} `yaml:"httpGet"`
-}
+	}
+)
 
 func (c container) env() map[string]string {
 	all := map[string]string{}
@@ -72,19 +75,25 @@ func (c container) env() map[string]string {
 // kustomize is run as a Go module, because Debian's kubectl is too old for these files.
 const kustomize = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.0"
 
+var rendered = map[string]map[string][]object{}
+
 // render is the kustomization as it would be applied, by kind.
 func render(t *testing.T, folder string) map[string][]object {
 	t.Helper()
-	kinds := map[string][]object{}
+	if rendered[folder] != nil {
+		return rendered[folder]
+	}
 	var downloads bytes.Buffer // what go prints about them, the first time
 	cmd := exec.CommandContext(t.Context(), tool(t, "go"), "run", kustomize, "build", folder)
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
 	cmd.Stderr = &downloads
-	rendered, err := cmd.Output()
+	out, err := cmd.Output()
 	require.NoError(t, err, "%s", &downloads)
-	for _, o := range documents[object](t, string(rendered)) {
+	kinds := map[string][]object{}
+	for _, o := range documents[object](t, string(out)) {
 		kinds[o.Kind] = append(kinds[o.Kind], o)
 	}
+	rendered[folder] = kinds
 	return kinds
 }
 
@@ -152,15 +161,7 @@ func TestAnOverlayLeavesTheIdsToThePlatform(t *testing.T) {
 	assert.Equal(t, pod(t, render(t, "kubernetes/base")).Containers, p.Containers)
 }
 
-func TestThePodIsProbedWhereItServes(t *testing.T) {
-	c := pod(t, render(t, "kubernetes/base")).Containers[0]
-	assert.Equal(t, "/healthz", c.LivenessProbe.HTTPGet.Path, "an outage elsewhere must not restart it")
-	assert.Equal(t, "http", c.LivenessProbe.HTTPGet.Port)
-	assert.Equal(t, "/readyz", c.ReadinessProbe.HTTPGet.Path)
-	assert.Equal(t, "http", c.ReadinessProbe.HTTPGet.Port)
-}
-
-func TestTheProgramAcceptsThePodsEnvironmentAndDrainsWithinItsGrace(t *testing.T) {
+func TestThePodFitsTheProgramItRuns(t *testing.T) {
 	kinds := render(t, "kubernetes/base")
 	p := pod(t, kinds)
 	env := p.Containers[0].env()
@@ -171,14 +172,28 @@ func TestTheProgramAcceptsThePodsEnvironmentAndDrainsWithinItsGrace(t *testing.T
 		time.Duration(p.TerminationGracePeriodSeconds)*time.Second)
 	assert.Equal(t, ":8080", value(t, env, "LISTEN_ADDR"))
 	assert.Equal(t, ":8081", value(t, env, "ADMIN_ADDR"))
+	assert.Equal(t, probe{HTTPGet: get{"/healthz", "http"}}, p.Containers[0].LivenessProbe, "an outage elsewhere must not restart it")
+	assert.Equal(t, probe{HTTPGet: get{"/readyz", "http"}}, p.Containers[0].ReadinessProbe)
 }
 
-func TestOnlyPrometheusReachesTheAdminListener(t *testing.T) {
+func TestOnlyPrometheusReachesTheAdminListenerAndNamesAreResolved(t *testing.T) {
+	type port struct {
+		Port     any
+		Protocol string
+	}
 	type policy struct {
 		PolicyTypes []string `yaml:"policyTypes"`
 		Ingress     []struct {
 			From  []map[string]any
-			Ports []struct{ Port any }
+			Ports []port
+		}
+		Egress []struct {
+			To []struct {
+				NamespaceSelector struct {
+					MatchExpressions []struct{ Values []string } `yaml:"matchExpressions"`
+				} `yaml:"namespaceSelector"`
+			}
+			Ports []port
 		}
 	}
 	p := decode[policy](t, render(t, "kubernetes/base")["NetworkPolicy"][0].Spec)
@@ -194,34 +209,9 @@ func TestOnlyPrometheusReachesTheAdminListener(t *testing.T) {
 		}
 	}
 	assert.True(t, guarded)
-	services := decode[struct{ Ports []struct{ TargetPort any } }](t, render(t, "kubernetes/base")["Service"][0].Spec)
-	require.Len(t, services.Ports, 1)
-}
-
-func TestNamesAreResolvedOnKubernetesAndOnOpenShift(t *testing.T) {
-	type policy struct {
-		Egress []struct {
-			To []struct {
-				NamespaceSelector struct {
-					MatchExpressions []struct{ Values []string } `yaml:"matchExpressions"`
-				} `yaml:"namespaceSelector"`
-			}
-			Ports []struct {
-				Port     int
-				Protocol string
-			}
-		}
-	}
-	dns := decode[policy](t, render(t, "kubernetes/base")["NetworkPolicy"][0].Spec).Egress[0]
+	dns := p.Egress[0] // of Kubernetes and of OpenShift
 	assert.Equal(t, []string{"kube-system", "openshift-dns"}, dns.To[0].NamespaceSelector.MatchExpressions[0].Values)
-	for _, port := range []int{53, 5353} {
-		for _, protocol := range []string{"UDP", "TCP"} {
-			assert.Contains(t, dns.Ports, struct {
-				Port     int
-				Protocol string
-			}{port, protocol})
-		}
-	}
+	assert.ElementsMatch(t, []port{{53, "UDP"}, {53, "TCP"}, {5353, "UDP"}, {5353, "TCP"}}, dns.Ports)
 }
 
 func TestTheObjectsAroundThePodFitIt(t *testing.T) {
