@@ -33,7 +33,14 @@ func check(ctx context.Context, build telemetry.Build, stdout io.Writer) error {
 		summary = append(summary, fmt.Sprintf("%v %v", pair[0], pair[1]))
 	}
 	fmt.Fprintf(stdout, "ok      configuration: %s\n", strings.Join(summary, "; "))
-	failures := a.ask(ctx)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	failures := make([]error, len(a.dependencies))
+	var asking sync.WaitGroup // all at once, so that several that hang cost the time of one
+	for i, d := range a.dependencies {
+		asking.Go(func() { failures[i] = d.Check(ctx) })
+	}
+	asking.Wait()
 	for i, d := range a.dependencies {
 		if failures[i] != nil {
 			err = errReported
@@ -46,19 +53,6 @@ func check(ctx context.Context, build telemetry.Build, stdout io.Writer) error {
 		fmt.Fprintf(stdout, "warning %s\n", warning)
 	}
 	return err
-}
-
-// ask asks all dependencies at once, so that several that hang cost the time of one.
-func (a *app) ask(ctx context.Context) []error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	failures := make([]error, len(a.dependencies))
-	var asking sync.WaitGroup
-	for i, d := range a.dependencies {
-		asking.Go(func() { failures[i] = d.Check(ctx) })
-	}
-	asking.Wait()
-	return failures
 }
 
 // warnings are what is configured and probably not meant.

@@ -57,8 +57,8 @@ type ServerConfig struct {
 func LoadConfig() (*Config, error) {
 	c := &Config{}
 	var problems setting.Problems
-	for _, f := range fields(reflect.ValueOf(c).Elem()) {
-		f.read(&problems)
+	for _, v := range variables(reflect.ValueOf(c).Elem()) {
+		v.read(&problems)
 	}
 	for _, err := range []error{
 		c.Sethealth.Validate(), c.Sessions.Validate(), c.Pages.Validate(c.Sessions.InsecureHTTPHosts),
@@ -75,68 +75,90 @@ func LoadConfig() (*Config, error) {
 
 const fileSuffix = "_FILE"
 
-// field is one variable and where its value goes.
-type field struct {
-	reflect.StructField
+// Variable is one environment variable.
+type Variable struct {
+	Name, Group, Default, Meaning string
+	// HasFile: NAME_FILE may name a file that holds the value.
+	HasFile bool
+
+	field reflect.StructField
 	value reflect.Value
-	name  string
 }
 
-// fields lists the variables of a struct and of those within it, in their order.
-func fields(v reflect.Value) (all []field) {
+// Names are the variable and, if there is one, that of its file.
+func (v Variable) Names() []string {
+	if v.HasFile {
+		return []string{v.Name, v.Name + fileSuffix}
+	}
+	return []string{v.Name}
+}
+
+// Variables lists what the program reads, group by group, both in the order of Config.
+func Variables() []Variable {
+	all := variables(reflect.ValueOf(&Config{}).Elem())
+	place := func(v Variable) int {
+		return slices.IndexFunc(all, func(o Variable) bool { return o.Group == v.Group })
+	}
+	return slices.SortedStableFunc(slices.Values(all), func(a, b Variable) int { return place(a) - place(b) })
+}
+
+// variables lists those of a struct and of the structs within it, in their order.
+func variables(v reflect.Value) (all []Variable) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		if name, ok := f.Tag.Lookup("envconfig"); ok {
-			all = append(all, field{f, v.Field(i), name})
+			all = append(all, Variable{
+				Name: name, Group: f.Tag.Get("group"), Default: cmp.Or(f.Tag.Get("shown"), f.Tag.Get("default")), Meaning: f.Tag.Get("desc"),
+				HasFile: f.Type == reflect.TypeFor[secret.Source](), field: f, value: v.Field(i),
+			})
 		} else if f.IsExported() && f.Type.Kind() == reflect.Struct {
-			all = append(all, fields(v.Field(i))...)
+			all = append(all, variables(v.Field(i))...)
 		}
 	}
 	return all
 }
 
-// read gives the field its value. envconfig reports the first fault alone and prints values, so it reads one
+// read gives the variable its value. envconfig reports the first fault alone and prints values, so it reads one
 // variable at a time and its own errors are never used.
-func (f field) read(problems *setting.Problems) {
-	source, isSecret := f.value.Addr().Interface().(*secret.Source)
-	value := os.Getenv(f.name)
+func (v Variable) read(problems *setting.Problems) {
+	value := os.Getenv(v.Name)
 	switch trimmed := strings.TrimSpace(value); {
 	case trimmed == "":
-		_ = os.Unsetenv(f.name) // set but empty counts as not set; envconfig would not use the default
-	case trimmed != value && isSecret && !setting.IsPEM(value):
-		problems.Add(f.name, "must not begin or end with white space or a newline")
+		_ = os.Unsetenv(v.Name) // set but empty counts as not set; envconfig would not use the default
+	case trimmed != value && v.HasFile && !setting.IsPEM(value):
+		problems.Add(v.Name, "must not begin or end with white space or a newline")
 		return
-	case trimmed != value && !isSecret:
+	case trimmed != value && !v.HasFile:
 		value = trimmed
-		_ = os.Setenv(f.name, trimmed)
+		_ = os.Setenv(v.Name, trimmed)
 	}
 	if err := setting.Fault(value); err != nil {
-		problems.Add(f.name, "%s", err)
+		problems.Add(v.Name, "%s", err)
 		return
 	}
-	one := reflect.New(reflect.StructOf([]reflect.StructField{f.StructField}))
+	one := reflect.New(reflect.StructOf([]reflect.StructField{v.field}))
 	if envconfig.Process("", one.Interface()) != nil {
-		problems.Add(f.name, "must be %s", mustBe(f.value))
+		problems.Add(v.Name, "must be %s", mustBe(v.value))
 		return
 	}
-	f.value.Set(one.Elem().Field(0))
-	if isSecret {
-		f.readSource(source, problems)
+	v.value.Set(one.Elem().Field(0))
+	if source, isSecret := v.value.Addr().Interface().(*secret.Source); isSecret {
+		v.readSource(source, problems)
 	}
 }
 
 // readSource completes a secret that is given inline, or by the file that NAME_FILE names.
-func (f field) readSource(source *secret.Source, problems *setting.Problems) {
-	path := os.Getenv(f.name + fileSuffix)
-	switch {
+func (v Variable) readSource(source *secret.Source, problems *setting.Problems) {
+	file := v.Name + fileSuffix
+	switch path := os.Getenv(file); {
 	case path != "" && source.IsSet():
-		problems.Add(f.name, "and %s are both set; set only one", f.name+fileSuffix)
+		problems.Add(v.Name, "and %s are both set; set only one", file)
 	case source.IsSet():
-		*source = secret.Static(f.name, source.Get())
+		*source = secret.Static(v.Name, source.Get())
 	case path != "":
 		var err error
-		if *source, err = secret.FromFile(f.name+fileSuffix, path); err != nil {
-			problems.Add(f.name+fileSuffix, "must name a file that can be used: %s", errors.Unwrap(err))
+		if *source, err = secret.FromFile(file, path); err != nil {
+			problems.Add(file, "must name a file that can be used: %s", errors.Unwrap(err))
 		}
 	}
 }
@@ -153,38 +175,6 @@ func mustBe(v reflect.Value) string {
 	default:
 		return "a whole number"
 	}
-}
-
-// Variable describes one environment variable.
-type Variable struct {
-	Name, Group, Default, Meaning string
-	// HasFile: NAME_FILE may name a file that holds the value.
-	HasFile bool
-}
-
-// Names are the variable and, if there is one, that of its file.
-func (v Variable) Names() []string {
-	if v.HasFile {
-		return []string{v.Name, v.Name + fileSuffix}
-	}
-	return []string{v.Name}
-}
-
-// Variables lists what the program reads, group by group, both in the order of Config.
-func Variables() (all []Variable) {
-	order := map[string]int{}
-	for _, f := range fields(reflect.ValueOf(&Config{}).Elem()) {
-		group := f.Tag.Get("group")
-		if _, known := order[group]; !known {
-			order[group] = len(order)
-		}
-		all = append(all, Variable{
-			f.name, group, cmp.Or(f.Tag.Get("shown"), f.Tag.Get("default")), f.Tag.Get("desc"),
-			f.Type == reflect.TypeFor[secret.Source](),
-		})
-	}
-	slices.SortStableFunc(all, func(a, b Variable) int { return order[a.Group] - order[b.Group] })
-	return all
 }
 
 func (c *ServerConfig) validate() error {
