@@ -32,13 +32,10 @@ func newExporter(ctx context.Context) (*otlptrace.Exporter, error) {
 	return otlptracehttp.New(ctx, otlptracehttp.WithHTTPClient(&http.Client{
 		Timeout: timeout,
 		Transport: collector{outgoing.New(outgoing.Options{
-			MaxAnswer: maxAnswer, MaxConns: 2, DialTimeout: timeout, TLS: exporterTLS(new(setting.Problems)),
+			MaxAnswer: 64 << 10, MaxConns: 2, DialTimeout: timeout, TLS: exporterTLS(new(setting.Problems)),
 		})},
 	}))
 }
-
-// maxAnswer bounds what a collector may say about rejected spans.
-const maxAnswer = 64 << 10
 
 // collector asks the collector as every other system is asked, so that no redirect is followed: the headers
 // may hold a credential, which is for the host that was named.
