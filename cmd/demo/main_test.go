@@ -10,6 +10,7 @@ import (
 	"net/http/cookiejar"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -40,26 +41,33 @@ func (p process) printed() string {
 	return string(text)
 }
 
-func demoProcess(t *testing.T, args ...string) process {
+func demoProcess(t *testing.T, program string, args ...string) process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
 	out, err := os.Create(t.TempDir() + "/printed")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = out.Close() })
-	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), runsMain+"=1", "SETHEALTH_KEY=not-the-demo's", "CORS_ALLOWED_ORIGINS=nonsense")
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return process{cmd}
 }
 
 // start starts one on free ports and returns its page's and its token server's origin.
-func start(t *testing.T, args ...string) (p process, page, tokens string) {
+func start(t *testing.T) (p process, page, tokens string) {
 	t.Helper()
-	p = demoProcess(t, append([]string{"-page", "localhost:0", "-token", "0"}, args...)...)
+	p = demoProcess(t, os.Args[0], "-page", "localhost:0", "-token", "0")
+	page, tokens = p.serves(t)
+	return p, page, tokens
+}
+
+func (p process) serves(t *testing.T) (page, tokens string) {
+	t.Helper()
 	require.NoError(t, p.Start())
 	t.Cleanup(func() {
-		_ = p.Process.Kill()
+		_ = syscall.Kill(-p.Process.Pid, syscall.SIGKILL)
 		_ = p.Wait()
 	})
 	origins := regexp.MustCompile(`(?m)^  (?:page and its backend|tokenvend) +(http://localhost:\d+)`)
@@ -76,7 +84,7 @@ func start(t *testing.T, args ...string) (p process, page, tokens string) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	}, 20*time.Second, 10*time.Millisecond)
-	return p, page, tokens
+	return page, tokens
 }
 
 // paste runs lines in a shell, in a clean folder.
@@ -208,14 +216,30 @@ func TestBothNamesOfThisComputerWork(t *testing.T) {
 	}
 }
 
-func TestTheUsualPortsMayBeTaken(t *testing.T) {
+// make runs as the README says it, with the test's own program as what go builds.
+func TestMakeDemoRunsItAlsoWhereTheUsualPortsAreTaken(t *testing.T) {
 	t.Parallel()
+	if _, err := exec.LookPath("make"); err != nil {
+		require.Empty(t, os.Getenv("TOKENVEND_REQUIRE_MAKE"), "make is not in PATH")
+		t.Skip("make is not in PATH: the README's first line is not tried")
+	}
 	for _, at := range []string{"127.0.0.1:3000", "127.0.0.1:8080"} {
 		if taken, err := net.Listen("tcp", at); err == nil { // else another program has it
 			t.Cleanup(func() { _ = taken.Close() })
 		}
 	}
-	_, page, tokens := start(t, "-page", "", "-token", "")
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	assert.Contains(t, string(readme), "\n```sh\nmake demo\n```\n")
+	makefile, err := filepath.Abs("../../Makefile")
+	require.NoError(t, err)
+	program, err := os.Executable()
+	require.NoError(t, err)
+	p := demoProcess(t, "make", "-f", makefile, "demo")
+	p.Dir = t.TempDir()
+	require.NoError(t, os.WriteFile(p.Dir+"/go", []byte("#!/bin/sh\nmkdir bin && ln -s '"+program+"' bin/demo\n"), 0o700))
+	p.Env = append(p.Env, "PATH="+p.Dir+":"+os.Getenv("PATH"))
+	page, tokens := p.serves(t)
 	assert.NotContains(t, page, ":3000")
 	assert.NotContains(t, tokens, ":8080")
 }
@@ -252,7 +276,7 @@ func TestItRefusesInOneLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := demoProcess(t, row.args...)
+			p := demoProcess(t, os.Args[0], row.args...)
 			exit, ok := errors.AsType[*exec.ExitError](p.Run())
 			require.True(t, ok)
 			assert.Equal(t, 1, exit.ExitCode())
