@@ -75,18 +75,14 @@ func TestSystemdAcceptsTheUnitAndFindsItTight(t *testing.T) {
 	run(t, "systemd-analyze", "security", "--offline=yes", "--threshold=20", unit)
 }
 
-func TestTheUnitWaitsForTheDrain(t *testing.T) {
+func TestTheUnitWaitsForTheDrainRestartsAfterEveryEndAndLeavesNoCore(t *testing.T) {
 	unit := read(t, "systemd/tokenvend.service")
 	stop := regexp.MustCompile(`(?m)^TimeoutStopSec=(.+)$`).FindStringSubmatch(unit)
 	require.NotNil(t, stop)
 	grace, err := time.ParseDuration(stop[1])
 	require.NoError(t, err)
 	assert.Less(t, max(duration(t, nil, "SHUTDOWN_DELAY"), longDelay)+duration(t, nil, "SHUTDOWN_TIMEOUT"), grace)
-}
-
-func TestTheUnitRestartsAfterEveryEndAndLeavesNoCore(t *testing.T) {
-	unit := read(t, "systemd/tokenvend.service")
-	assert.Contains(t, unit, "\nRestart=always\n")
-	assert.Contains(t, unit, "\nRestartPreventExitStatus=2\n")
-	assert.Contains(t, unit, "\nLimitCORE=0\n")
+	for _, line := range []string{"Restart=always", "RestartPreventExitStatus=2", "LimitCORE=0"} {
+		assert.Contains(t, unit, "\n"+line+"\n")
+	}
 }

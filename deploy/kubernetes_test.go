@@ -7,64 +7,42 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v3"
 )
 
-// object is what the tests read of a Kubernetes object.
-type object struct {
-	Kind     string
-	Metadata struct {
-		Name   string
-		Labels map[string]string
-	}
-	Data map[string]string
-	Spec yaml.Node
-}
+// object is a Kubernetes object, or a part of one.
+type object = map[string]any
 
-type podSpec struct {
-	AutomountServiceAccountToken  *bool          `yaml:"automountServiceAccountToken"`
-	EnableServiceLinks            *bool          `yaml:"enableServiceLinks"`
-	TerminationGracePeriodSeconds int            `yaml:"terminationGracePeriodSeconds"`
-	SecurityContext               map[string]any `yaml:"securityContext"`
-	Containers                    []container
-	Volumes                       []struct {
-		Name   string
-		Secret struct {
-			DefaultMode int `yaml:"defaultMode"`
+// at is what a dotted path leads to; a number is an index.
+func at[T any](t *testing.T, root any, path string) T {
+	t.Helper()
+	for step := range strings.SplitSeq(path, ".") {
+		switch here := root.(type) {
+		case object:
+			root = here[step]
+		case []any:
+			n, err := strconv.Atoi(step)
+			require.NoError(t, err, path)
+			require.Less(t, n, len(here), path)
+			root = here[n]
 		}
 	}
+	found, ok := root.(T)
+	require.True(t, ok, "%s is %v", path, root)
+	return found
 }
 
-type container struct {
-	Image           string
-	Ports           []struct{ Name, ContainerPort any }
-	Env             []struct{ Name, Value string }
-	LivenessProbe   probe          `yaml:"livenessProbe"`
-	ReadinessProbe  probe          `yaml:"readinessProbe"`
-	StartupProbe    probe          `yaml:"startupProbe"`
-	SecurityContext map[string]any `yaml:"securityContext"`
-	VolumeMounts    []struct {
-		Name, MountPath, SubPath string
-		ReadOnly                 bool `yaml:"readOnly"`
-	} `yaml:"volumeMounts"`
-}
-
-type probe struct {
-	HTTPGet struct {
-		Path string
-		Port any
-	} `yaml:"httpGet"`
-}
-
-func (c container) env() map[string]string {
+func environment(t *testing.T, container any) map[string]string {
+	t.Helper()
 	all := map[string]string{}
-	for _, e := range c.Env {
-		all[e.Name] = e.Value
+	for _, e := range at[[]any](t, container, "env") {
+		value, _ := e.(object)["value"].(string)
+		all[at[string](t, e, "name")] = value
 	}
 	return all
 }
@@ -72,32 +50,34 @@ func (c container) env() map[string]string {
 // kustomize is run as a Go module, because Debian's kubectl is too old for these files.
 const kustomize = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.0"
 
+var rendered = map[string]map[string][]object{}
+
 // render is the kustomization as it would be applied, by kind.
 func render(t *testing.T, folder string) map[string][]object {
 	t.Helper()
-	kinds := map[string][]object{}
+	if rendered[folder] != nil {
+		return rendered[folder]
+	}
 	var downloads bytes.Buffer // what go prints about them, the first time
 	cmd := exec.CommandContext(t.Context(), tool(t, "go"), "run", kustomize, "build", folder)
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
 	cmd.Stderr = &downloads
-	rendered, err := cmd.Output()
+	out, err := cmd.Output()
 	require.NoError(t, err, "%s", &downloads)
-	for _, o := range documents[object](t, string(rendered)) {
-		kinds[o.Kind] = append(kinds[o.Kind], o)
+	kinds := map[string][]object{}
+	for _, o := range documents[object](t, string(out)) {
+		kind := at[string](t, o, "kind")
+		kinds[kind] = append(kinds[kind], o)
 	}
+	rendered[folder] = kinds
 	return kinds
 }
 
-func decode[T any](t *testing.T, node yaml.Node) (v T) {
+func pod(t *testing.T, folder string) object {
 	t.Helper()
-	require.NoError(t, node.Decode(&v))
-	return v
-}
-
-func pod(t *testing.T, kinds map[string][]object) podSpec {
-	t.Helper()
+	kinds := render(t, folder)
 	require.Len(t, kinds["Deployment"], 1)
-	return decode[struct{ Template struct{ Spec podSpec } }](t, kinds["Deployment"][0].Spec).Template.Spec
+	return at[object](t, kinds["Deployment"][0], "spec.template.spec")
 }
 
 func TestTheKustomizationIsWhole(t *testing.T) {
@@ -105,183 +85,115 @@ func TestTheKustomizationIsWhole(t *testing.T) {
 	assert.Equal(t, []string{
 		"ConfigMap", "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount",
 	}, slices.Sorted(maps.Keys(base)))
+	assert.Len(t, base["Service"], 1, "the admin listener is no service")
 	overlay := render(t, "kubernetes/overlays/servicemonitor")
 	assert.Len(t, overlay["ServiceMonitor"], 1)
 	assert.Len(t, overlay["Service"], 2)
 	for kind, objects := range overlay {
 		for _, o := range objects {
 			if kind != "ConfigMap" {
-				assert.Equal(t, "tokenvend", o.Metadata.Labels["app.kubernetes.io/name"], kind)
+				assert.Equal(t, "tokenvend", at[object](t, o, "metadata.labels")["app.kubernetes.io/name"], kind)
 			}
 		}
 	}
 }
 
 func TestThePodMayDoNothingThatItNeedNot(t *testing.T) {
-	p := pod(t, render(t, "kubernetes/base"))
-	require.Len(t, p.Containers, 1)
-	c := p.Containers[0]
-	require.NotNil(t, p.AutomountServiceAccountToken)
-	assert.False(t, *p.AutomountServiceAccountToken)
-	require.NotNil(t, p.EnableServiceLinks)
-	assert.False(t, *p.EnableServiceLinks)
-	assert.Equal(t, map[string]any{
-		"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-		"seccompProfile": map[string]any{"type": "RuntimeDefault"},
-	}, p.SecurityContext)
-	assert.Equal(t, map[string]any{
-		"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": map[string]any{"drop": []any{"ALL"}},
-	}, c.SecurityContext)
-	for _, v := range p.Volumes {
-		assert.Equal(t, 0o440, v.Secret.DefaultMode, v.Name)
+	p := pod(t, "kubernetes/base")
+	require.Len(t, p["containers"], 1)
+	assert.Equal(t, false, p["automountServiceAccountToken"])
+	assert.Equal(t, false, p["enableServiceLinks"])
+	assert.Equal(t, object{
+		"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "seccompProfile": object{"type": "RuntimeDefault"},
+	}, p["securityContext"])
+	assert.Equal(t, object{
+		"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": object{"drop": []any{"ALL"}},
+	}, at[object](t, p, "containers.0.securityContext"))
+	for _, v := range at[[]any](t, p, "volumes") {
+		assert.Equal(t, 0o440, at[int](t, v, "secret.defaultMode"), v)
 	}
-	for _, m := range c.VolumeMounts {
-		assert.True(t, m.ReadOnly, m.Name)
-		assert.Empty(t, m.SubPath, "a secret mounted by subPath is never renewed")
+	for _, m := range at[[]any](t, p, "containers.0.volumeMounts") {
+		assert.True(t, at[bool](t, m, "readOnly"), m)
+		assert.NotContains(t, m, "subPath", "a secret mounted by subPath is never renewed")
 	}
-	for name := range c.env() {
+	for name := range environment(t, at[object](t, p, "containers.0")) {
 		assert.NotContains(t, []string{"SETHEALTH_KEY", "SETHEALTH_SECRET", "JWT_SECRET"}, name, "a secret by value")
 	}
 }
 
 func TestAnOverlayLeavesTheIdsToThePlatform(t *testing.T) {
-	p := pod(t, render(t, "kubernetes/overlays/openshift"))
-	assert.Equal(t, map[string]any{
-		"runAsNonRoot": true, "seccompProfile": map[string]any{"type": "RuntimeDefault"},
-	}, p.SecurityContext)
-	assert.Equal(t, pod(t, render(t, "kubernetes/base")).Containers, p.Containers)
+	p := pod(t, "kubernetes/overlays/openshift")
+	assert.Equal(t, object{"runAsNonRoot": true, "seccompProfile": object{"type": "RuntimeDefault"}}, p["securityContext"])
+	assert.Equal(t, pod(t, "kubernetes/base")["containers"], p["containers"])
 }
 
-func TestThePodIsProbedWhereItServes(t *testing.T) {
-	c := pod(t, render(t, "kubernetes/base")).Containers[0]
-	assert.Equal(t, "/healthz", c.LivenessProbe.HTTPGet.Path, "an outage elsewhere must not restart it")
-	assert.Equal(t, "http", c.LivenessProbe.HTTPGet.Port)
-	assert.Equal(t, "/readyz", c.ReadinessProbe.HTTPGet.Path)
-	assert.Equal(t, "http", c.ReadinessProbe.HTTPGet.Port)
-}
-
-func TestTheProgramAcceptsThePodsEnvironmentAndDrainsWithinItsGrace(t *testing.T) {
-	kinds := render(t, "kubernetes/base")
-	p := pod(t, kinds)
-	env := p.Containers[0].env()
-	require.Len(t, kinds["ConfigMap"], 1)
-	maps.Copy(env, kinds["ConfigMap"][0].Data)
+func TestThePodFitsTheProgramItRuns(t *testing.T) {
+	p := pod(t, "kubernetes/base")
+	env := environment(t, at[object](t, p, "containers.0"))
+	for name, value := range at[object](t, render(t, "kubernetes/base")["ConfigMap"][0], "data") {
+		env[name] = value.(string)
+	}
 	accepted(t, env)
-	assert.Less(t, max(duration(t, env, "SHUTDOWN_DELAY"), longDelay)+duration(t, env, "SHUTDOWN_TIMEOUT"),
-		time.Duration(p.TerminationGracePeriodSeconds)*time.Second)
+	grace := time.Duration(at[int](t, p, "terminationGracePeriodSeconds")) * time.Second
+	assert.Less(t, max(duration(t, env, "SHUTDOWN_DELAY"), longDelay)+duration(t, env, "SHUTDOWN_TIMEOUT"), grace)
 	assert.Equal(t, ":8080", value(t, env, "LISTEN_ADDR"))
 	assert.Equal(t, ":8081", value(t, env, "ADMIN_ADDR"))
+	assert.Equal(t, object{"path": "/healthz", "port": "http"}, at[object](t, p, "containers.0.livenessProbe.httpGet"), "an outage elsewhere must not restart it")
+	assert.Equal(t, object{"path": "/readyz", "port": "http"}, at[object](t, p, "containers.0.readinessProbe.httpGet"))
 }
 
-func TestOnlyPrometheusReachesTheAdminListener(t *testing.T) {
-	type policy struct {
-		PolicyTypes []string `yaml:"policyTypes"`
-		Ingress     []struct {
-			From  []map[string]any
-			Ports []struct{ Port any }
-		}
-	}
-	p := decode[policy](t, render(t, "kubernetes/base")["NetworkPolicy"][0].Spec)
-	assert.ElementsMatch(t, []string{"Ingress", "Egress"}, p.PolicyTypes)
+func TestOnlyPrometheusReachesTheAdminListenerAndNamesAreResolved(t *testing.T) {
+	policy := at[object](t, render(t, "kubernetes/base")["NetworkPolicy"][0], "spec")
+	assert.ElementsMatch(t, []any{"Ingress", "Egress"}, policy["policyTypes"])
 	guarded := false
-	for _, rule := range p.Ingress {
-		require.NotEmpty(t, rule.Ports, "a rule without ports opens all of them")
-		for _, port := range rule.Ports {
-			if port.Port == "admin" {
+	for _, rule := range at[[]any](t, policy, "ingress") {
+		ports := at[[]any](t, rule, "ports") // a rule without ports opens all of them
+		require.NotEmpty(t, ports)
+		for _, port := range ports {
+			if port.(object)["port"] == "admin" {
 				guarded = true
-				assert.NotEmpty(t, rule.From)
+				assert.NotEmpty(t, rule.(object)["from"])
 			}
 		}
 	}
 	assert.True(t, guarded)
-	services := decode[struct{ Ports []struct{ TargetPort any } }](t, render(t, "kubernetes/base")["Service"][0].Spec)
-	require.Len(t, services.Ports, 1)
-}
-
-func TestNamesAreResolvedOnKubernetesAndOnOpenShift(t *testing.T) {
-	type policy struct {
-		Egress []struct {
-			To []struct {
-				NamespaceSelector struct {
-					MatchExpressions []struct{ Values []string } `yaml:"matchExpressions"`
-				} `yaml:"namespaceSelector"`
-			}
-			Ports []struct {
-				Port     int
-				Protocol string
-			}
-		}
-	}
-	dns := decode[policy](t, render(t, "kubernetes/base")["NetworkPolicy"][0].Spec).Egress[0]
-	assert.Equal(t, []string{"kube-system", "openshift-dns"}, dns.To[0].NamespaceSelector.MatchExpressions[0].Values)
-	for _, port := range []int{53, 5353} {
-		for _, protocol := range []string{"UDP", "TCP"} {
-			assert.Contains(t, dns.Ports, struct {
-				Port     int
-				Protocol string
-			}{port, protocol})
-		}
-	}
+	dns := at[object](t, policy, "egress.0") // of Kubernetes and of OpenShift
+	assert.Equal(t, []any{"kube-system", "openshift-dns"}, at[[]any](t, dns, "to.0.namespaceSelector.matchExpressions.0.values"))
+	assert.ElementsMatch(t, []any{
+		object{"port": 53, "protocol": "UDP"},
+		object{"port": 53, "protocol": "TCP"},
+		object{"port": 5353, "protocol": "UDP"},
+		object{"port": 5353, "protocol": "TCP"},
+	}, dns["ports"])
 }
 
 func TestTheObjectsAroundThePodFitIt(t *testing.T) {
 	kinds := render(t, "kubernetes/overlays/servicemonitor")
-	type deployment struct {
-		Template struct {
-			Metadata struct{ Labels map[string]string }
-			Spec     podSpec
-		}
+	template := at[object](t, kinds["Deployment"][0], "spec.template")
+	labels := at[object](t, template, "metadata.labels")
+	var ports []any
+	for _, p := range at[[]any](t, template, "spec.containers.0.ports") {
+		ports = append(ports, at[string](t, p, "name"))
 	}
-	d := decode[deployment](t, kinds["Deployment"][0].Spec).Template
-	ports := []any{}
-	for _, p := range d.Spec.Containers[0].Ports {
-		ports = append(ports, p.Name)
+	for _, s := range kinds["Service"] {
+		assert.Subset(t, labels, at[object](t, s, "spec.selector"))
+		require.Len(t, at[[]any](t, s, "spec.ports"), 1)
+		assert.Contains(t, ports, at[string](t, s, "spec.ports.0.targetPort"))
 	}
-	type service struct {
-		Selector map[string]string
-		Ports    []struct {
-			TargetPort any `yaml:"targetPort"`
-		}
-	}
-	for _, o := range kinds["Service"] {
-		s := decode[service](t, o.Spec)
-		assert.Subset(t, d.Metadata.Labels, s.Selector, o.Metadata.Name)
-		require.Len(t, s.Ports, 1)
-		assert.Contains(t, ports, s.Ports[0].TargetPort, o.Metadata.Name)
-	}
-	type selecting struct {
-		Selector struct {
-			MatchLabels map[string]string `yaml:"matchLabels"`
-		}
-		MinReplicas    int `yaml:"minReplicas"`
-		MaxUnavailable int `yaml:"maxUnavailable"`
-	}
-	budget := decode[selecting](t, kinds["PodDisruptionBudget"][0].Spec)
-	assert.Equal(t, d.Metadata.Labels, budget.Selector.MatchLabels)
-	scaler := decode[selecting](t, kinds["HorizontalPodAutoscaler"][0].Spec)
-	assert.Less(t, budget.MaxUnavailable, scaler.MinReplicas, "an eviction leaves one that serves")
+	budget, scaler := kinds["PodDisruptionBudget"][0], kinds["HorizontalPodAutoscaler"][0]
+	assert.Equal(t, labels, at[object](t, budget, "spec.selector.matchLabels"))
+	assert.Less(t, at[int](t, budget, "spec.maxUnavailable"), at[int](t, scaler, "spec.minReplicas"), "an eviction leaves one that serves")
 }
 
 func TestTheProgramAcceptsTheEnvironmentOfCloudRun(t *testing.T) {
-	type service struct {
-		Spec struct {
-			Template struct {
-				Spec struct {
-					TimeoutSeconds int `yaml:"timeoutSeconds"`
-					Containers     []container
-				}
-			}
-		}
-	}
-	s := documents[service](t, read(t, "cloudrun/service.yaml"))[0].Spec.Template.Spec
-	require.Len(t, s.Containers, 1)
-	env := s.Containers[0].env()
-	port := 8080
-	env["PORT"] = strconv.Itoa(port) // as Cloud Run sets it
+	spec := at[object](t, documents[object](t, read(t, "cloudrun/service.yaml"))[0], "spec.template.spec")
+	require.Len(t, spec["containers"], 1)
+	container := at[object](t, spec, "containers.0")
+	env := environment(t, container)
+	env["PORT"] = "8080" // as Cloud Run sets it
 	accepted(t, env)
 	assert.Less(t, duration(t, env, "SHUTDOWN_DELAY")+duration(t, env, "SHUTDOWN_TIMEOUT"), 10*time.Second, "Cloud Run kills after 10 s")
-	assert.Less(t, duration(t, env, "SETHEALTH_TIMEOUT")+duration(t, env, "INTROSPECTION_TIMEOUT"), time.Duration(s.TimeoutSeconds)*time.Second)
-	assert.Equal(t, "/readyz", s.Containers[0].StartupProbe.HTTPGet.Path)
-	assert.Equal(t, port, s.Containers[0].StartupProbe.HTTPGet.Port)
-	assert.Equal(t, "/healthz", s.Containers[0].LivenessProbe.HTTPGet.Path)
+	assert.Less(t, duration(t, env, "SETHEALTH_TIMEOUT")+duration(t, env, "INTROSPECTION_TIMEOUT"), time.Duration(at[int](t, spec, "timeoutSeconds"))*time.Second)
+	assert.Equal(t, object{"path": "/readyz", "port": 8080}, at[object](t, container, "startupProbe.httpGet"))
+	assert.Equal(t, "/healthz", at[string](t, container, "livenessProbe.httpGet.path"))
 }

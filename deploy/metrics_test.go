@@ -128,14 +128,7 @@ func TestEveryQueryOfTheDashboardNamesExportedMetricsAndTheirLabels(t *testing.T
 	}
 }
 
-func TestEveryAlertNamesExportedMetricsAndTheirLabels(t *testing.T) {
-	known := documented(t)
-	for _, a := range alerts(t) {
-		checkQuery(t, a.Expr, known)
-	}
-}
-
-func TestEveryAlertHasOneEntryInTheRunbookAndEveryEntryAnAlert(t *testing.T) {
+func TestEveryAlertNamesExportedMetricsAndHasOneEntryInTheRunbook(t *testing.T) {
 	const page = "https://github.com/sethealth/tokenvend/blob/main/docs/runbook.md#"
 	entries := map[string]string{}
 	for _, part := range strings.Split(read(t, "../docs/runbook.md"), "\n### ")[1:] {
@@ -143,7 +136,9 @@ func TestEveryAlertHasOneEntryInTheRunbookAndEveryEntryAnAlert(t *testing.T) {
 		require.NotContains(t, entries, title, "a second entry")
 		entries[title] = text
 	}
+	known := documented(t)
 	for _, a := range alerts(t) {
+		checkQuery(t, a.Expr, known)
 		text, ok := entries[a.Alert]
 		if !assert.True(t, ok, "%s has no entry", a.Alert) {
 			continue
@@ -162,6 +157,7 @@ func TestEveryAlertHasOneEntryInTheRunbookAndEveryEntryAnAlert(t *testing.T) {
 }
 
 func TestPromtoolAcceptsTheRulesAndTheirTests(t *testing.T) {
+	t.Parallel() // it takes seconds
 	run(t, "promtool", "check", "config", "prometheus/prometheus.yaml")
 	run(t, "promtool", "test", "rules", "prometheus/alerts_test.yaml")
 }

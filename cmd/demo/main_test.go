@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,9 +10,9 @@ import (
 	"net/http/cookiejar"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -34,44 +33,42 @@ func TestMain(m *testing.M) {
 }
 
 // process is a demo that runs, or has ended.
-type process struct {
-	*exec.Cmd
-	mu  sync.Mutex
-	out bytes.Buffer
+type process struct{ *exec.Cmd }
+
+// printed is what it has printed so far.
+func (p process) printed() string {
+	text, _ := os.ReadFile(p.Stdout.(*os.File).Name())
+	return string(text)
 }
 
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.Write(b)
-}
-
-func (p *process) printed() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.String()
-}
-
-func demoProcess(t *testing.T, args ...string) *process {
+func demoProcess(t *testing.T, program string, args ...string) process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
-	p := &process{Cmd: exec.CommandContext(ctx, os.Args[0], args...)}
-	p.Env = append(os.Environ(), runsMain+"=1", "SETHEALTH_KEY=not-the-demo's", "CORS_ALLOWED_ORIGINS=nonsense")
-	p.Stdout, p.Stderr = p, p
-	return p
+	out, err := os.Create(t.TempDir() + "/printed")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = out.Close() })
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), runsMain+"=1", "SETHEALTH_KEY=not-the-demo's", "CORS_ALLOWED_ORIGINS=nonsense")
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return process{cmd}
 }
 
 // start starts one on free ports and returns its page's and its token server's origin.
-func start(t *testing.T, args ...string) (p *process, page, tokens string) {
+func start(t *testing.T) (p process, page, tokens string) {
 	t.Helper()
-	p = demoProcess(t, append([]string{"-page", "localhost:0", "-token", "0"}, args...)...)
+	p = demoProcess(t, os.Args[0], "-page", "localhost:0", "-token", "0")
+	page, tokens = p.serves(t)
+	return p, page, tokens
+}
+
+func (p process) serves(t *testing.T) (page, tokens string) {
+	t.Helper()
 	require.NoError(t, p.Start())
 	t.Cleanup(func() {
-		if p.ProcessState == nil {
-			_ = p.Process.Kill()
-			_ = p.Wait()
-		}
+		_ = syscall.Kill(-p.Process.Pid, syscall.SIGKILL)
+		_ = p.Wait()
 	})
 	origins := regexp.MustCompile(`(?m)^  (?:page and its backend|tokenvend) +(http://localhost:\d+)`)
 	require.Eventually(t, func() bool {
@@ -87,7 +84,7 @@ func start(t *testing.T, args ...string) (p *process, page, tokens string) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	}, 20*time.Second, 10*time.Millisecond)
-	return p, page, tokens
+	return page, tokens
 }
 
 // paste runs lines in a shell, in a clean folder.
@@ -100,37 +97,26 @@ func paste(t *testing.T, shell, lines string) string {
 	return string(out)
 }
 
-func needsCurl(t *testing.T) {
-	t.Helper()
+func TestThePrintedLinesAndThoseOfTheREADMEWorkAsPasted(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil {
-		if os.Getenv("TOKENVEND_REQUIRE_CURL") != "" {
-			t.Fatal("curl is not in PATH, and TOKENVEND_REQUIRE_CURL is set")
-		}
+		require.Empty(t, os.Getenv("TOKENVEND_REQUIRE_CURL"), "curl is not in PATH")
 		t.Skip("curl is not in PATH: the printed lines are not tried")
 	}
-}
-
-func TestThePrintedLinesWorkAsPasted(t *testing.T) {
-	t.Parallel()
-	needsCurl(t)
-	p, _, _ := start(t)
+	p, page, tokens := start(t)
 	lines := regexp.MustCompile(`(?m)^  curl .*$`).FindAllString(p.printed(), -1)
 	require.Len(t, lines, 3)
-	assert.Regexp(t, `^\{"token":"[^"]{20,}","token_id":"[0-9a-f]{16}",[^}]+\}\s*\{[^}]*"code":"unauthenticated"[^}]*\}\s*$`, paste(t, "sh", strings.Join(lines, "\n")))
-}
+	assert.Regexp(t, `^\{"token":"[^"]{20,}","token_id":"[0-9a-f]{16}",[^}]+\}\s*\{[^}]*"code":"unauthenticated"[^}]*\}\s*$`,
+		paste(t, "sh", strings.Join(lines, "\n")))
 
-func TestTheLinesOfTheREADMEAnswerAsItSays(t *testing.T) {
-	t.Parallel()
-	needsCurl(t)
 	text, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
 	block := regexp.MustCompile("(?s)<!-- demo -->\\s*```sh\n(.*?)```").FindSubmatch(text)
 	require.NotNil(t, block, "no block after <!-- demo -->")
-	_, page, tokens := start(t)
-	lines := strings.NewReplacer("http://localhost:3000", page, "http://localhost:8080", tokens).Replace(string(block[1]))
+	pasted := strings.NewReplacer("http://localhost:3000", page, "http://localhost:8080", tokens).Replace(string(block[1]))
 	for _, shell := range []string{"sh", "bash", "zsh"} {
 		if _, err := exec.LookPath(shell); err == nil {
-			statuses := regexp.MustCompile(`(?m)^\d{3}$`).FindAllString(paste(t, shell, lines), -1)
+			statuses := regexp.MustCompile(`(?m)^\d{3}$`).FindAllString(paste(t, shell, pasted), -1)
 			assert.Equal(t, []string{"204", "200", "200", "403", "401"}, statuses, shell)
 		}
 	}
@@ -230,14 +216,30 @@ func TestBothNamesOfThisComputerWork(t *testing.T) {
 	}
 }
 
-func TestTheUsualPortsMayBeTaken(t *testing.T) {
+// make runs as the README says it, with the test's own program as what go builds.
+func TestMakeDemoRunsItAlsoWhereTheUsualPortsAreTaken(t *testing.T) {
 	t.Parallel()
+	if _, err := exec.LookPath("make"); err != nil {
+		require.Empty(t, os.Getenv("TOKENVEND_REQUIRE_MAKE"), "make is not in PATH")
+		t.Skip("make is not in PATH: the README's first line is not tried")
+	}
 	for _, at := range []string{"127.0.0.1:3000", "127.0.0.1:8080"} {
 		if taken, err := net.Listen("tcp", at); err == nil { // else another program has it
 			t.Cleanup(func() { _ = taken.Close() })
 		}
 	}
-	_, page, tokens := start(t, "-page", "", "-token", "")
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	assert.Contains(t, string(readme), "\n```sh\nmake demo\n```\n")
+	makefile, err := filepath.Abs("../../Makefile")
+	require.NoError(t, err)
+	program, err := os.Executable()
+	require.NoError(t, err)
+	p := demoProcess(t, "make", "-f", makefile, "demo")
+	p.Dir = t.TempDir()
+	require.NoError(t, os.WriteFile(p.Dir+"/go", []byte("#!/bin/sh\nmkdir bin && ln -s '"+program+"' bin/demo\n"), 0o700))
+	p.Env = append(p.Env, "PATH="+p.Dir+":"+os.Getenv("PATH"))
+	page, tokens := p.serves(t)
 	assert.NotContains(t, page, ":3000")
 	assert.NotContains(t, tokens, ":8080")
 }
@@ -248,7 +250,7 @@ func TestSIGINTEndsItCleanly(t *testing.T) {
 	require.NoError(t, p.Process.Signal(syscall.SIGINT))
 	require.NoError(t, p.Wait(), "exit code 0")
 	assert.Contains(t, p.printed(), "The demo has ended.")
-	assert.NotContains(t, p.printed(), "level=ERROR")
+	assert.NotContains(t, p.printed(), `"level":"ERROR"`)
 	_, err := net.Dial("tcp", strings.TrimPrefix(page, "http://"))
 	assert.Error(t, err)
 }
@@ -274,7 +276,7 @@ func TestItRefusesInOneLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := demoProcess(t, row.args...)
+			p := demoProcess(t, os.Args[0], row.args...)
 			exit, ok := errors.AsType[*exec.ExitError](p.Run())
 			require.True(t, ok)
 			assert.Equal(t, 1, exit.ExitCode())

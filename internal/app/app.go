@@ -31,7 +31,6 @@ type app struct {
 	registry     *prometheus.Registry
 	tracing      *telemetry.Tracing // nil when off
 	lifecycle    *api.Lifecycle
-	certificate  *certificate // nil without TLS
 	sessions     *auth.Chain
 	redis        *tokencache.Redis // nil without
 	dependencies []auth.Dependency
@@ -51,14 +50,11 @@ func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err erro
 		return nil, err
 	}
 	a.closers = append(a.closers, a.flushTraces)
-	if c.Server.TLSCertFile != "" {
-		if a.certificate, err = newCertificate(c.Server.TLSCertFile, c.Server.TLSKeyFile); err != nil {
-			return nil, err
-		}
-		a.certificate.register(a.registry)
+	if pair := c.Server.certificate; pair != nil {
+		a.registry.MustRegister(pair.expiry())
 	}
 	credentials := sethealth.NewCredentials(c.Sethealth.Key, c.Sethealth.Secret)
-	cache, err := a.newCache(credentials, build)
+	cache, err := a.newCache(credentials)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +69,7 @@ func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err erro
 	}
 	a.dependencies = append(a.dependencies, a.sessions.Dependencies()...)
 	a.lifecycle = &api.Lifecycle{Ready: a.sessions.Ready}
-	a.background = append(a.background, a.sessions.Run, secret.NewWatcher(a.log, a.registry, c.sources(a.certificate)...).Run)
+	a.background = append(a.background, a.sessions.Run, secret.NewWatcher(a.log, a.registry, c.sources()...).Run)
 	a.public = a.newPublic(cache, credentials)
 	return a, nil
 }
@@ -81,10 +77,10 @@ func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err erro
 func userAgent(build telemetry.Build) string { return "tokenvend/" + build.Version }
 
 // newCache stacks the cache, with Redis if it is configured, on the client of Sethealth.
-func (a *app) newCache(credentials *sethealth.Credentials, build telemetry.Build) (*tokencache.Cache, error) {
+func (a *app) newCache(credentials *sethealth.Credentials) (*tokencache.Cache, error) {
 	c := a.config
 	client, err := sethealth.New(c.Sethealth, credentials, sethealth.Deps{
-		Logger: a.log, Registerer: a.registry, Tracer: a.tracing.Tracer(), UserAgent: userAgent(build),
+		Logger: a.log, Registerer: a.registry, Tracer: a.tracing.Tracer(), UserAgent: userAgent(a.build),
 	})
 	if err != nil {
 		return nil, err
@@ -118,7 +114,7 @@ func (a *app) newPublic(cache *tokencache.Cache, credentials *sethealth.Credenti
 	c := a.config
 	deps := api.Deps{
 		Issuer: cache, Sessions: a.sessions, SessionHeaders: c.Sessions.RequestHeaders(), TrustedProxies: c.Sessions.TrustedProxies,
-		TokenTTL: c.Sethealth.TTL, Pseudonym: credentials.Pseudonym, TLS: a.certificate != nil,
+		TokenTTL: c.Sethealth.TTL, Pseudonym: credentials.Pseudonym, TLS: c.Server.certificate != nil,
 		Lifecycle: a.lifecycle, Tracing: a.tracing, Logger: a.log, Registerer: a.registry,
 	}
 	if c.Limit.Rate.N > 0 {
@@ -147,10 +143,10 @@ func (a *app) flushTraces() {
 }
 
 // sources are the credentials, certificates and lists that may come from files.
-func (c *Config) sources(pair *certificate) []secret.Source {
+func (c *Config) sources() []secret.Source {
 	all := []secret.Source{c.Sethealth.Key, c.Sethealth.Secret, c.Cache.RedisURL}
 	all = append(all, c.Sessions.Sources()...)
-	if pair != nil {
+	if pair := c.Server.certificate; pair != nil {
 		all = append(all, pair.chain, pair.key)
 	}
 	return all

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,116 +18,111 @@ import (
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-// Exit codes of the program.
-const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
-)
+var errUsage = errors.New("try: tokenvend help")
 
-// Main runs the command that args name and returns the exit code. ctx ends with the first signal.
+// Main runs the command that args name and returns the exit code: 2 if the command or a variable is wrong,
+// 1 for every other failure. ctx ends with the first signal.
 func Main(ctx context.Context, args []string, build telemetry.Build, stdout, stderr io.Writer) int {
-	command := "serve"
+	switch err := command(ctx, args, build, stdout, stderr); {
+	case err == nil:
+		return 0
+	case setting.Each(err) != nil:
+		fmt.Fprintln(stderr, err) // one line for each variable
+		return 2
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(stderr, "tokenvend:", err)
+		return 2
+	case errors.Is(err, errReported):
+		return 1
+	default:
+		fmt.Fprintln(stderr, "tokenvend:", oneLine(err))
+		return 1
+	}
+}
+
+func command(ctx context.Context, args []string, build telemetry.Build, stdout, stderr io.Writer) error {
+	name := "serve"
 	if len(args) > 0 {
-		command = args[0]
+		name = args[0]
 	}
 	if len(args) > 1 {
-		fmt.Fprintln(stderr, "tokenvend: commands take no arguments; try: tokenvend help")
-		return exitUsage
+		return fmt.Errorf("commands take no arguments; %w", errUsage)
 	}
-	switch command {
+	switch name {
 	case "serve":
 		return serve(ctx, build, stderr)
 	case "check":
-		return check(ctx, build, stdout, stderr)
+		return check(ctx, build, stdout)
 	case "token":
-		return token(ctx, build, stdout, stderr)
+		return token(ctx, build, stdout)
 	case "healthcheck":
-		return healthcheck(ctx, stderr)
+		return healthcheck(ctx)
 	case "version", "--version":
 		fmt.Fprintf(stdout, "tokenvend %s, commit %s, %s\n", build.Version, build.Commit, build.Go)
-		return exitOK
 	case "help", "-h", "--help":
 		help(stdout)
-		return exitOK
 	default:
-		fmt.Fprintln(stderr, "tokenvend: unknown command; try: tokenvend help")
-		return exitUsage
+		return fmt.Errorf("unknown command; %w", errUsage)
 	}
-}
-
-// configure loads the environment; what is wrong with the variables that are needed goes to stderr.
-func configure(stderr io.Writer, needed func(variable string) bool) (*Config, bool) {
-	c, err := LoadConfig()
-	ok := true
-	for _, problem := range setting.Each(err) {
-		if needed(problem.Variable) {
-			fmt.Fprintln(stderr, problem)
-			ok = false
-		}
-	}
-	return c, ok
-}
-
-func all(string) bool { return true }
-
-func fail(stderr io.Writer, err error) int {
-	fmt.Fprintln(stderr, "tokenvend: "+oneLine(err))
-	return exitFailed
+	return nil
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-func serve(ctx context.Context, build telemetry.Build, stderr io.Writer) int {
-	c, ok := configure(stderr, all)
-	if !ok {
-		return exitUsage
+func serve(ctx context.Context, build telemetry.Build, logTo io.Writer) error {
+	c, err := LoadConfig()
+	if err != nil {
+		return err
 	}
 	l, err := Listen(c)
 	if err != nil {
-		return fail(stderr, err)
+		return err
 	}
-	if err := Run(ctx, c, l, build, stderr); err != nil {
-		return fail(stderr, err)
-	}
-	return exitOK
+	return Run(ctx, c, l, build, logTo)
+}
+
+// loadSome is LoadConfig where the other variables do not matter.
+func loadSome(needed func(variable string) bool) (*Config, error) {
+	c, err := LoadConfig()
+	problems := slices.DeleteFunc(setting.Each(err), func(p *setting.Problem) bool { return !needed(p.Variable) })
+	return c, setting.Problems(problems).Err()
 }
 
 // token requests one token with the service account, for no user.
-func token(ctx context.Context, build telemetry.Build, stdout, stderr io.Writer) int {
-	c, ok := configure(stderr, func(variable string) bool {
+func token(ctx context.Context, build telemetry.Build, stdout io.Writer) error {
+	c, err := loadSome(func(variable string) bool {
 		return strings.HasPrefix(variable, "SETHEALTH_") || variable == "TOKEN_TTL" || strings.EqualFold(variable, "HTTPS_PROXY")
 	})
-	if !ok {
-		return exitUsage
+	if err != nil {
+		return err
 	}
 	c.Sethealth.UserID = "none"
 	client, err := sethealth.New(c.Sethealth, sethealth.NewCredentials(c.Sethealth.Key, c.Sethealth.Secret), sethealth.Deps{
 		Logger: slog.New(slog.DiscardHandler), Registerer: telemetry.NewRegistry(build), UserAgent: userAgent(build),
 	})
 	if err != nil {
-		return fail(stderr, err)
+		return err
 	}
 	t, err := client.Issue(ctx, sethealth.User{}, sethealth.Request{})
 	if err != nil {
-		return fail(stderr, err)
+		return err
 	}
 	fmt.Fprintln(stdout, t.Value.Reveal())
-	return exitOK
+	return nil
 }
 
 // healthcheck asks the server that runs with the same environment, over loopback unless LISTEN_ADDR says
 // otherwise.
-func healthcheck(ctx context.Context, stderr io.Writer) int {
-	c, ok := configure(stderr, func(variable string) bool {
+func healthcheck(ctx context.Context) error {
+	c, err := loadSome(func(variable string) bool {
 		return variable == "LISTEN_ADDR" || variable == "PORT" || variable == "BASE_PATH"
 	})
-	if !ok {
-		return exitUsage
+	if err != nil {
+		return err
 	}
 	host, port, err := net.SplitHostPort(c.Server.ListenAddr)
 	if err != nil {
-		return fail(stderr, err)
+		return err
 	}
 	if host == "" || net.ParseIP(host).IsUnspecified() {
 		host = "localhost" // of whichever family this machine has
@@ -135,25 +131,20 @@ func healthcheck(ctx context.Context, stderr io.Writer) int {
 	if c.Server.TLSCertFile != "" {
 		scheme = "https"
 	}
-	client := &http.Client{
-		Timeout: 3 * time.Second,
-		Transport: &http.Transport{
-			// The certificate is for the name that clients use, and the server is ourselves.
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(host, port)+c.Pages.BasePath+"/healthz", nil)
 	if err != nil {
-		return fail(stderr, err)
+		return err
 	}
-	resp, err := client.Do(req)
+	// The certificate is for the name that clients use, and the server is ourselves.
+	resp, err := (&http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}).RoundTrip(req)
 	if err != nil {
-		return fail(stderr, err)
+		return fmt.Errorf("%s: %w", req.URL, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fail(stderr, errors.New("the server answered "+resp.Status))
+		return errors.New("the server answered " + resp.Status)
 	}
-	return exitOK
+	return nil
 }

@@ -3,10 +3,12 @@ package app
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,46 +41,32 @@ type Config struct {
 // ServerConfig is where the service listens and how it ends.
 type ServerConfig struct {
 	ListenAddr      string        `envconfig:"LISTEN_ADDR" group:"Listeners" shown:":8080" desc:"where to listen; PORT is honoured where this is not set"`
-	Port            Port          `envconfig:"PORT" group:"Listeners" desc:"the port to listen on, as some platforms set it"`
+	Port            string        `envconfig:"PORT" group:"Listeners" desc:"the port to listen on, as some platforms set it"`
 	AdminAddr       string        `envconfig:"ADMIN_ADDR" group:"Listeners" default:"127.0.0.1:8081" desc:"metrics and detailed health; off for none"`
 	TLSCertFile     string        `envconfig:"TLS_CERT_FILE" group:"Listeners" desc:"PEM certificate chain, to serve TLS; a renewed pair is taken up without a restart"`
 	TLSKeyFile      string        `envconfig:"TLS_KEY_FILE" group:"Listeners" desc:"PEM key of that certificate"`
 	DebugPprof      bool          `envconfig:"DEBUG_PPROF" group:"Listeners" default:"false" desc:"serve /debug/pprof on the admin listener"`
 	ShutdownDelay   time.Duration `envconfig:"SHUTDOWN_DELAY" group:"Listeners" default:"5s" desc:"how long /readyz says 503 before the listener closes"`
 	ShutdownTimeout time.Duration `envconfig:"SHUTDOWN_TIMEOUT" group:"Listeners" default:"20s" desc:"what requests in flight may still take after that"`
+
+	certificate *certificate // nil without TLS; made by validate
 }
-
-// Port is a TCP port; the zero Port is none.
-type Port uint16
-
-// Decode implements envconfig.Decoder.
-func (p *Port) Decode(value string) error {
-	n, err := strconv.ParseUint(value, 10, 16)
-	if err != nil || n == 0 {
-		return errors.New("no port")
-	}
-	*p = Port(n)
-	return nil
-}
-
-// MustBe says what a value must look like.
-func (Port) MustBe() string { return "a port, from 1 to 65535" }
 
 // LoadConfig reads the environment. Everything that is wrong with it comes back at once, as [setting.Each]
 // lists it, and Config holds the rest.
 func LoadConfig() (*Config, error) {
 	c := &Config{}
 	var problems setting.Problems
-	for _, f := range fields(reflect.ValueOf(c).Elem()) {
-		f.read(&problems)
+	for _, v := range variables(reflect.ValueOf(c).Elem()) {
+		v.read(&problems)
 	}
 	for _, err := range []error{
 		c.Sethealth.Validate(), c.Sessions.Validate(), c.Pages.Validate(c.Sessions.InsecureHTTPHosts),
 		c.Cache.Validate(c.Sethealth.TTL), c.Server.validate(), c.Log.Validate(), checkProxies(),
 	} {
 		for _, problem := range setting.Each(err) {
-			if !problems.Has(problem.Variable) && !problems.Has(problem.Variable+fileSuffix) {
-				problems = append(problems, problem)
+			if !problems.Has(problem.Variable + fileSuffix) {
+				problems.Add(problem.Variable, "%s", problem.Fault)
 			}
 		}
 	}
@@ -87,68 +75,90 @@ func LoadConfig() (*Config, error) {
 
 const fileSuffix = "_FILE"
 
-// field is one variable and where its value goes.
-type field struct {
-	reflect.StructField
+// Variable is one environment variable.
+type Variable struct {
+	Name, Group, Default, Meaning string
+	// HasFile: NAME_FILE may name a file that holds the value.
+	HasFile bool
+
+	field reflect.StructField
 	value reflect.Value
-	name  string
 }
 
-// fields lists the variables of a struct and of those within it, in their order.
-func fields(v reflect.Value) (all []field) {
+// Names are the variable and, if there is one, that of its file.
+func (v Variable) Names() []string {
+	if v.HasFile {
+		return []string{v.Name, v.Name + fileSuffix}
+	}
+	return []string{v.Name}
+}
+
+// Variables lists what the program reads, group by group, both in the order of Config.
+func Variables() []Variable {
+	all := variables(reflect.ValueOf(&Config{}).Elem())
+	place := func(v Variable) int {
+		return slices.IndexFunc(all, func(o Variable) bool { return o.Group == v.Group })
+	}
+	return slices.SortedStableFunc(slices.Values(all), func(a, b Variable) int { return place(a) - place(b) })
+}
+
+// variables lists those of a struct and of the structs within it, in their order.
+func variables(v reflect.Value) (all []Variable) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		if name, ok := f.Tag.Lookup("envconfig"); ok {
-			all = append(all, field{f, v.Field(i), name})
+			all = append(all, Variable{
+				Name: name, Group: f.Tag.Get("group"), Default: cmp.Or(f.Tag.Get("shown"), f.Tag.Get("default")), Meaning: f.Tag.Get("desc"),
+				HasFile: f.Type == reflect.TypeFor[secret.Source](), field: f, value: v.Field(i),
+			})
 		} else if f.IsExported() && f.Type.Kind() == reflect.Struct {
-			all = append(all, fields(v.Field(i))...)
+			all = append(all, variables(v.Field(i))...)
 		}
 	}
 	return all
 }
 
-// read gives the field its value. envconfig reports the first fault alone and prints values, so it reads one
+// read gives the variable its value. envconfig reports the first fault alone and prints values, so it reads one
 // variable at a time and its own errors are never used.
-func (f field) read(problems *setting.Problems) {
-	source, isSecret := f.value.Addr().Interface().(*secret.Source)
-	value := os.Getenv(f.name)
+func (v Variable) read(problems *setting.Problems) {
+	value := os.Getenv(v.Name)
 	switch trimmed := strings.TrimSpace(value); {
 	case trimmed == "":
-		_ = os.Unsetenv(f.name) // set but empty counts as not set; envconfig would not use the default
-	case trimmed != value && isSecret && !setting.IsPEM(value):
-		problems.Add(f.name, "must not begin or end with white space or a newline")
+		_ = os.Unsetenv(v.Name) // set but empty counts as not set; envconfig would not use the default
+	case trimmed != value && v.HasFile && !setting.IsPEM(value):
+		problems.Add(v.Name, "must not begin or end with white space or a newline")
 		return
-	case trimmed != value && !isSecret:
+	case trimmed != value && !v.HasFile:
 		value = trimmed
-		_ = os.Setenv(f.name, trimmed)
+		_ = os.Setenv(v.Name, trimmed)
 	}
 	if err := setting.Fault(value); err != nil {
-		problems.Add(f.name, "%s", err)
+		problems.Add(v.Name, "%s", err)
 		return
 	}
-	one := reflect.New(reflect.StructOf([]reflect.StructField{f.StructField}))
+	one := reflect.New(reflect.StructOf([]reflect.StructField{v.field}))
 	if envconfig.Process("", one.Interface()) != nil {
-		problems.Add(f.name, "must be %s", mustBe(f.value))
+		problems.Add(v.Name, "must be %s", mustBe(v.value))
 		return
 	}
-	f.value.Set(one.Elem().Field(0))
-	if isSecret {
-		f.readSource(source, problems)
+	v.value.Set(one.Elem().Field(0))
+	if source, isSecret := v.value.Addr().Interface().(*secret.Source); isSecret {
+		v.readSource(source, problems)
 	}
 }
 
 // readSource completes a secret that is given inline, or by the file that NAME_FILE names.
-func (f field) readSource(source *secret.Source, problems *setting.Problems) {
-	path := os.Getenv(f.name + fileSuffix)
-	switch {
+func (v Variable) readSource(source *secret.Source, problems *setting.Problems) {
+	file := v.Name + fileSuffix
+	switch path := os.Getenv(file); {
 	case path != "" && source.IsSet():
-		problems.Add(f.name, "and %s are both set; set only one", f.name+fileSuffix)
+		problems.Add(v.Name, "and %s are both set; set only one", file)
 	case source.IsSet():
-		*source = secret.Static(f.name, source.Get())
+		*source = secret.Static(v.Name, source.Get())
 	case path != "":
 		var err error
-		if *source, err = secret.FromFile(f.name+fileSuffix, path); err != nil {
-			problems.Add(f.name+fileSuffix, "must name a file that can be used: %s", errors.Unwrap(err))
+		if *source, err = secret.FromFile(file, path); err != nil {
+			problems.Add(file, "must name a file that can be used: %s", errors.Unwrap(err))
 		}
 	}
 }
@@ -167,28 +177,14 @@ func mustBe(v reflect.Value) string {
 	}
 }
 
-// Variable describes one environment variable.
-type Variable struct {
-	Name, Group, Default, Meaning string
-	// HasFile: NAME_FILE may name a file that holds the value.
-	HasFile bool
-}
-
-// Variables lists what the program reads, in the order of Config.
-func Variables() (all []Variable) {
-	for _, f := range fields(reflect.ValueOf(&Config{}).Elem()) {
-		all = append(all, Variable{
-			f.name, f.Tag.Get("group"), cmp.Or(f.Tag.Get("shown"), f.Tag.Get("default")), f.Tag.Get("desc"),
-			f.Type == reflect.TypeFor[secret.Source](),
-		})
-	}
-	return all
-}
-
 func (c *ServerConfig) validate() error {
 	var p setting.Problems
+	port, err := strconv.ParseUint(cmp.Or(c.Port, "8080"), 10, 16)
+	if err != nil || port == 0 {
+		p.Add("PORT", "must be a port, from 1 to 65535")
+	}
 	if c.ListenAddr == "" {
-		c.ListenAddr = ":" + strconv.Itoa(int(cmp.Or(c.Port, 8080)))
+		c.ListenAddr = fmt.Sprintf(":%d", port)
 	}
 	checkAddress(&p, "LISTEN_ADDR", c.ListenAddr)
 	if c.AdminAddr != "off" {
@@ -200,7 +196,7 @@ func (c *ServerConfig) validate() error {
 	case c.TLSKeyFile == "" && c.TLSCertFile != "":
 		p.Required("TLS_KEY_FILE", "the key of TLS_CERT_FILE")
 	case c.TLSCertFile != "":
-		if _, err := newCertificate(c.TLSCertFile, c.TLSKeyFile); err != nil {
+		if c.certificate, err = newCertificate(c.TLSCertFile, c.TLSKeyFile); err != nil {
 			p.Add("TLS_CERT_FILE", "must, with TLS_KEY_FILE, name a PEM certificate chain and its key: %s", err)
 		}
 	}
@@ -230,7 +226,7 @@ func checkProxies() error {
 			value = "http://" + value
 		}
 		u, err := url.Parse(value)
-		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" && u.Scheme != "socks5h" {
+		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
 			p.Add(name, "must be the URL of a proxy, such as http://proxy.example.com:3128")
 		}
 	}

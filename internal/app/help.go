@@ -19,47 +19,28 @@ Commands:
 Variables (NAME_FILE may name a file that holds the value of those with a *):
 `
 
-const helpWidth = 100
-
 // help prints the commands and every variable, by subject.
 func help(w io.Writer) {
 	fmt.Fprint(w, commandsHelp)
-	for _, group := range Groups() {
-		fmt.Fprintf(w, "\n%s\n", group)
-		for _, v := range Variables() {
-			if v.Group != group {
-				continue
-			}
-			name := v.Name
-			if v.HasFile {
-				name += "*"
-			}
-			meaning := v.Meaning
-			if v.Default != "" {
-				meaning += " [" + v.Default + "]"
-			}
-			indent := 32
-			for i, line := range wrap(meaning, helpWidth-indent) {
-				if i > 0 {
-					name = ""
-				}
-				fmt.Fprintf(w, "  %-*s%s\n", indent-2, name, line)
-			}
+	group := ""
+	for _, v := range Variables() {
+		if v.Group != group {
+			group = v.Group
+			fmt.Fprintf(w, "\n%s\n", group)
+		}
+		name, meaning := v.Name, v.Meaning
+		if v.HasFile {
+			name += "*"
+		}
+		if v.Default != "" {
+			meaning += " [" + v.Default + "]"
+		}
+		for _, line := range wrap(meaning, 68) {
+			fmt.Fprintf(w, "  %-30s%s\n", name, line)
+			name = ""
 		}
 	}
 	fmt.Fprint(w, "\nTracing is configured by the OTEL_ variables of the OpenTelemetry specification, and off without\nOTEL_EXPORTER_OTLP_ENDPOINT.\n")
-}
-
-// Groups are the subjects of variables, in the order of Config.
-func Groups() (groups []string) {
-	seen := map[string]bool{}
-	for _, v := range Variables() {
-		if !seen[v.Group] {
-			seen[v.Group] = true
-			groups = append(groups, v.Group)
-		}
-	}
-	return groups
 }
 
 // wrap breaks a text into lines of that width at its spaces.

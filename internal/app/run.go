@@ -74,11 +74,16 @@ func (a *app) run(ctx context.Context, l Listeners) error {
 	}()
 
 	failed := make(chan error, 2)
-	public := a.publicServer()
-	go func() { failed <- a.serve(public, l.Public) }()
-	var admin *http.Server
+	public, overTLS := a.publicServer(), a.config.Server.certificate != nil
+	go func() {
+		if overTLS {
+			failed <- public.ServeTLS(l.Public, "", "")
+		} else {
+			failed <- public.Serve(l.Public)
+		}
+	}()
 	if l.Admin != nil {
-		admin = a.adminServer()
+		admin := a.adminServer()
 		go func() { failed <- admin.Serve(l.Admin) }()
 		defer admin.Close()
 		a.log.Info("serving metrics and health", "address", l.Admin.Addr().String())
@@ -87,7 +92,7 @@ func (a *app) run(ctx context.Context, l Listeners) error {
 		a.log.Warn("configuration", "warning", warning)
 	}
 	a.log.Info("serving", append([]any{
-		"address", l.Public.Addr().String(), "tls", a.certificate != nil, "version", a.build.Version,
+		"address", l.Public.Addr().String(), "tls", overTLS, "version", a.build.Version,
 	}, a.config.summary()...)...)
 
 	select {
@@ -103,13 +108,6 @@ func (a *app) close() {
 	for _, closeIt := range slices.Backward(a.closers) {
 		closeIt()
 	}
-}
-
-func (a *app) serve(server *http.Server, l net.Listener) error {
-	if a.certificate != nil {
-		return server.ServeTLS(l, "", "")
-	}
-	return server.Serve(l)
 }
 
 // drain lets the balancer notice, closes the listener, and waits for requests in flight.
@@ -154,25 +152,21 @@ func (a *app) publicServer() *http.Server {
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	server.ConnState = (&connectionLimit{server: server}).watch
-	if a.certificate != nil {
-		server.TLSConfig = a.certificate.config()
+	if pair := c.Server.certificate; pair != nil {
+		server.TLSConfig = pair.config()
 	}
 	return server
 }
 
 func (a *app) adminServer() *http.Server {
-	return &http.Server{
-		Handler:           api.NewAdmin(a.adminOptions()),
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
-	}
-}
-
-func (a *app) adminOptions() api.AdminOptions {
 	o := api.AdminOptions{Registry: a.registry, Lifecycle: a.lifecycle, Pprof: a.config.Server.DebugPprof}
 	for _, d := range a.dependencies {
 		o.Dependencies = append(o.Dependencies, api.Dependency{Name: d.Name, State: d.State})
 	}
-	return o
+	return &http.Server{
+		Handler:           api.NewAdmin(o),
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
 }

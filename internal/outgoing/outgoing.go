@@ -31,6 +31,8 @@ type Options struct {
 	MaxConns int
 	// DialTimeout bounds connecting and the TLS handshake, each.
 	DialTimeout time.Duration
+	// TLS is for others than the authorities of this machine; it may be nil.
+	TLS *tls.Config
 	// Transport takes the place of the network, for tests.
 	Transport http.RoundTripper
 
@@ -132,7 +134,7 @@ func (c *Client) connect() *generation {
 			return nil
 		},
 		DialContext:            c.options.dial,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        c.options.TLS.Clone(), // TLS 1.2 is the least of every client
 		TLSHandshakeTimeout:    c.options.DialTimeout,
 		ForceAttemptHTTP2:      true,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},

@@ -8,19 +8,20 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 )
-
-// Problems are the faults of a configuration, one for each variable.
-type Problems []error
 
 // Problem is one wrong or missing variable.
 type Problem struct{ Variable, Fault string }
 
 // Error is one line: the variable, and what it must be.
 func (p *Problem) Error() string { return p.Variable + " " + p.Fault }
+
+// Problems are the faults of a configuration, one for each variable.
+type Problems []*Problem
 
 // Add reports that a variable "must be …". Of several faults of one variable the first counts.
 func (p *Problems) Add(variable, format string, args ...any) {
@@ -41,39 +42,37 @@ func (p *Problems) Between(variable string, d, least, most time.Duration) {
 
 // OneOf keeps a value to a few words.
 func (p *Problems) OneOf(variable, value string, words ...string) {
-	for _, word := range words {
-		if value == word {
-			return
-		}
+	if !slices.Contains(words, value) {
+		p.Add(variable, "must be %s", strings.Join(words, " or "))
 	}
-	p.Add(variable, "must be %s", strings.Join(words, " or "))
 }
 
 // Has reports whether a fault of that variable is known.
-func (p *Problems) Has(variable string) bool {
-	for _, err := range *p {
-		if known, ok := errors.AsType[*Problem](err); ok && known.Variable == variable {
-			return true
-		}
+func (p Problems) Has(variable string) bool {
+	return slices.ContainsFunc(p, func(known *Problem) bool { return known.Variable == variable })
+}
+
+// Error has a line for each fault.
+func (p Problems) Error() string {
+	var lines []string
+	for _, problem := range p {
+		lines = append(lines, problem.Error())
 	}
-	return false
+	return strings.Join(lines, "\n")
 }
 
 // Err is all of the faults in one error, or nil.
-func (p *Problems) Err() error { return errors.Join(*p...) }
+func (p Problems) Err() error {
+	if len(p) == 0 {
+		return nil
+	}
+	return p
+}
 
-// Each lists the faults that an error of [Problems.Err], or several of them joined, consists of.
-func Each(err error) (all []*Problem) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, part := range joined.Unwrap() {
-			all = append(all, Each(part)...)
-		}
-		return all
-	}
-	if problem, ok := errors.AsType[*Problem](err); ok {
-		return []*Problem{problem}
-	}
-	return nil
+// Each lists the faults that an error of [Problems.Err] consists of.
+func Each(err error) []*Problem {
+	problems, _ := errors.AsType[Problems](err)
+	return problems
 }
 
 // Fault reports what no value can be meant to hold: quotes around all of it, a byte order mark, control
@@ -147,16 +146,9 @@ func (Prefixes) MustBe() string {
 // Contains reports whether a connection's peer, an http.Request's RemoteAddr, is within one of the
 // prefixes. An IPv4 address written as IPv6 counts as what it is, and a zone does not count.
 func (p Prefixes) Contains(remoteAddr string) bool {
-	peer, err := netip.ParseAddrPort(remoteAddr)
-	if err != nil {
-		return false
-	}
-	for _, prefix := range p {
-		if prefix.Contains(peer.Addr().Unmap().WithZone("")) {
-			return true
-		}
-	}
-	return false
+	peer, _ := netip.ParseAddrPort(remoteAddr) // what is no address is in no prefix
+	addr := peer.Addr().Unmap().WithZone("")
+	return slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(addr) })
 }
 
 // Switch is on or off.

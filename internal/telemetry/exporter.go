@@ -1,10 +1,12 @@
 package telemetry
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -26,45 +28,32 @@ func newExporter(ctx context.Context) (*otlptrace.Exporter, error) {
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 		return otlptracegrpc.New(ctx)
 	}
+	timeout := exportTimeout()
 	return otlptracehttp.New(ctx, otlptracehttp.WithHTTPClient(&http.Client{
-		Timeout: exportTimeout(),
-		Transport: &collectorTransport{since: time.Now(), connections: &http.Transport{
-			Proxy: outgoing.Proxy, TLSClientConfig: exporterTLS(new(setting.Problems)), IdleConnTimeout: time.Minute,
-		}},
+		Timeout: timeout,
+		Transport: collector{outgoing.New(outgoing.Options{
+			MaxAnswer: 64 << 10, MaxConns: 2, DialTimeout: timeout, TLS: exporterTLS(new(setting.Problems)),
+		})},
 	}))
 }
 
-// connectionAge bounds how long a connection is used, so that a changed DNS name is followed.
-const connectionAge = 4 * time.Minute
+// collector asks the collector as every other system is asked, so that no redirect is followed: the headers
+// may hold a credential, which is for the host that was named.
+type collector struct{ client *outgoing.Client }
 
-// collectorTransport asks a collector. The library sends one batch after another, so connections are idle
-// between them.
-type collectorTransport struct {
-	connections *http.Transport
-	since       time.Time // when connections were renewed
-}
-
-// RoundTrip makes an error of any answer that is neither a success nor to be retried by the library. So no
-// redirect is followed: the headers may hold a credential, which is for the host that was named. And the
-// body, which may repeat them, is in no error.
-func (t *collectorTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if time.Since(t.since) > connectionAge {
-		t.connections.CloseIdleConnections()
-		t.since = time.Now()
-	}
-	resp, err := t.connections.RoundTrip(r)
+// RoundTrip makes an error of any answer that is neither a success nor to be retried by the library, without
+// the body, which may repeat the headers.
+func (c collector) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := c.client.Ask(r)
 	if err != nil {
 		return nil, err
 	}
-	switch resp.StatusCode {
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return resp, nil
+	retried := []int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
+	if answer.Status/100 != 2 && !slices.Contains(retried, answer.Status) {
+		return nil, &outgoing.Error{Reason: "the collector answered " + strconv.Itoa(answer.Status)}
 	}
-	if resp.StatusCode >= 200 && resp.StatusCode <= 299 {
-		return resp, nil
-	}
-	_ = resp.Body.Close()
-	return nil, &outgoing.Error{Reason: "the collector answered " + strconv.Itoa(resp.StatusCode)}
+	body := io.NopCloser(bytes.NewReader(answer.Body))
+	return &http.Response{StatusCode: answer.Status, Header: answer.Header, Body: body, Request: r}, nil
 }
 
 // exportErrors logs failed exports at most once a minute, in words of ours: the library's may quote a peer.

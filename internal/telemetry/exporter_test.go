@@ -1,11 +1,10 @@
 package telemetry_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"io"
-	"log"
+	stdlog "log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,8 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -30,22 +27,14 @@ import (
 
 func TestCompressionAndHeadersAreTakenFromTheEnvironment(t *testing.T) {
 	c := newReceiver(t)
-	inner := c.Config.Handler
-	var encoding, key string
-	c.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		encoding, key = r.Header.Get("Content-Encoding"), r.Header.Get("Api-Key")
-		inner.ServeHTTP(w, r)
-	})
 	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", c.URL+"/v1/traces")
 	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip")
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "other=1, api-key=a%20b")
 	tracing, _ := newTracing(t, "http://not-this-one.invalid")
-	_, span := tracing.Start(post(""))
-	span.End(telemetry.Outcome{Status: 200, Code: "ok"})
-	require.NoError(t, tracing.Shutdown(t.Context()))
+	require.NoError(t, export(t, tracing))
 	assert.Contains(t, c.spans, "POST /token")
-	assert.Equal(t, "gzip", encoding)
-	assert.Equal(t, "a b", key)
+	assert.Equal(t, "gzip", c.header.Get("Content-Encoding"))
+	assert.Equal(t, "a b", c.header.Get("Api-Key"))
 }
 
 // collector is an OTLP collector on gRPC.
@@ -77,9 +66,7 @@ func overGRPC(t *testing.T, c *collector) (log *bytes.Buffer) {
 	collectorpb.RegisterTraceServiceServer(server, c)
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(server.Stop)
-	_, span := tracing.Start(post(""))
-	span.End(telemetry.Outcome{Status: 200, Code: "ok"})
-	_ = tracing.Shutdown(t.Context())
+	_ = export(t, tracing)
 	return log
 }
 
@@ -139,21 +126,19 @@ func TestAFailingCollectorIsLoggedOnceAndNotInItsOwnWords(t *testing.T) {
 func TestACollectorOfAPrivateAuthorityIsTrustedByItsFile(t *testing.T) {
 	var asked atomic.Bool
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Store(true) }))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ErrorLog = stdlog.New(io.Discard, "", 0)
 	t.Cleanup(server.Close)
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(file, certificatePEM(server), 0o600))
-	export := func() string {
-		tracing, log := newTracing(t, server.URL)
-		_, span := tracing.Start(post(""))
-		span.End(telemetry.Outcome{Status: 200, Code: "ok"})
-		_ = tracing.Shutdown(t.Context())
-		return log.String()
-	}
-	assert.Contains(t, export(), "TLS certificate is not trusted")
+	tracing, log := newTracing(t, server.URL)
+	_ = export(t, tracing)
+	assert.Contains(t, log.String(), "TLS certificate is not trusted")
 	assert.False(t, asked.Load())
+
 	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", file)
-	assert.Empty(t, export())
+	tracing, log = newTracing(t, server.URL)
+	_ = export(t, tracing)
+	assert.Empty(t, log.String())
 	assert.True(t, asked.Load())
 }
 
@@ -173,33 +158,4 @@ func TestACollectorThatHangsDoesNotHoldUpTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorContains(t, tracing.Shutdown(ctx), "spans were lost")
-}
-
-func TestConnectionsToACollectorAreRenewed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dials := 0
-		connections := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-			dials++
-			here, there := net.Pipe()
-			go func() {
-				for requests := bufio.NewReader(there); ; {
-					if _, err := http.ReadRequest(requests); err != nil {
-						return
-					}
-					_, _ = io.WriteString(there, "HTTP/1.1 204 No Content\r\n\r\n")
-				}
-			}()
-			return here, nil
-		}}
-		defer connections.CloseIdleConnections()
-		transport := telemetry.NewCollectorTransport(connections)
-		for range 60 { // one export in 5 seconds
-			r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://collector.example.com/", nil)
-			resp, err := transport.RoundTrip(r)
-			require.NoError(t, err)
-			require.NoError(t, resp.Body.Close())
-			time.Sleep(5 * time.Second)
-		}
-		assert.Equal(t, 2, dials, "in 5 minutes")
-	})
 }

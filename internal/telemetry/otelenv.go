@@ -94,18 +94,13 @@ func checkEndpoint(p *setting.Problems) {
 }
 
 func checkSampler(p *setting.Problems) {
-	ratio := false
-	switch strings.ToLower(strings.TrimSpace(os.Getenv("OTEL_TRACES_SAMPLER"))) {
-	case "", "always_on", "always_off", "parentbased_always_on", "parentbased_always_off":
-	case "traceidratio", "parentbased_traceidratio":
-		ratio = true
-	default:
-		p.Add("OTEL_TRACES_SAMPLER", "must be always_on, always_off or traceidratio, or one of these after parentbased_")
-	}
-	if arg := strings.TrimSpace(os.Getenv("OTEL_TRACES_SAMPLER_ARG")); ratio && arg != "" {
-		if share, err := strconv.ParseFloat(arg, 64); err != nil || !(share >= 0 && share <= 1) {
-			p.Add("OTEL_TRACES_SAMPLER_ARG", "must be a number from 0 to 1")
-		}
+	sampler := strings.ToLower(strings.TrimSpace(os.Getenv("OTEL_TRACES_SAMPLER")))
+	p.OneOf("OTEL_TRACES_SAMPLER", cmp.Or(sampler, "always_on"), "always_on", "always_off", "traceidratio",
+		"parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio")
+	arg := strings.TrimSpace(os.Getenv("OTEL_TRACES_SAMPLER_ARG"))
+	share, err := strconv.ParseFloat(cmp.Or(arg, "1"), 64)
+	if strings.HasSuffix(sampler, "traceidratio") && (err != nil || !(share >= 0 && share <= 1)) {
+		p.Add("OTEL_TRACES_SAMPLER_ARG", "must be a number from 0 to 1")
 	}
 }
 

@@ -14,8 +14,6 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
-
-	"github.com/sethealth/tokenvend/internal/setting"
 )
 
 // Tracing makes spans and exports them by OTLP. The nil Tracing is off, at no cost.
@@ -24,17 +22,12 @@ type Tracing struct {
 	tracer   trace.Tracer
 }
 
-// NewTracing reads the OTEL_ variables of the OpenTelemetry specification. Tracing is off unless an OTLP
-// endpoint is set. A variable that cannot work is an error; a collector that is down is none, and is logged
+// NewTracing reads the OTEL_ variables of the OpenTelemetry specification, which [Config.Validate] has
+// checked. Tracing is off unless an OTLP endpoint is set. A collector that is down is no error; it is logged
 // at most once a minute.
 func NewTracing(ctx context.Context, build Build, log *slog.Logger) (*Tracing, error) {
 	if !tracingWanted() {
 		return nil, nil
-	}
-	var p setting.Problems
-	checkTracing(&p)
-	if err := p.Err(); err != nil {
-		return nil, err
 	}
 	// The library would print to standard error, header values of a malformed variable included.
 	otel.SetLogger(logr.Discard())

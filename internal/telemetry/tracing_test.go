@@ -31,6 +31,7 @@ const (
 type receiver struct {
 	*httptest.Server
 	mu       sync.Mutex
+	header   http.Header              // of the last request
 	spans    map[string]*tracepb.Span // by name
 	resource map[string]string
 }
@@ -49,16 +50,17 @@ func newReceiver(t *testing.T) *receiver {
 		assert.NoError(t, err)
 		var request tracepb.TracesData // the collector's request is the same on the wire
 		assert.NoError(t, proto.Unmarshal(raw, &request))
-		c.take(&request)
+		c.take(r.Header, &request)
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	}))
 	t.Cleanup(c.Close)
 	return c
 }
 
-func (c *receiver) take(request *tracepb.TracesData) {
+func (c *receiver) take(header http.Header, request *tracepb.TracesData) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.header = header
 	for _, resource := range request.ResourceSpans {
 		for _, a := range resource.Resource.Attributes {
 			c.resource[a.Key] = a.Value.GetStringValue()
@@ -80,6 +82,14 @@ func newTracing(t *testing.T, endpoint string) (*telemetry.Tracing, *bytes.Buffe
 	return tracing, log
 }
 
+// export sends one span, and ends tracing.
+func export(t *testing.T, tracing *telemetry.Tracing) error {
+	t.Helper()
+	_, span := tracing.Start(post(""))
+	span.End(telemetry.Outcome{Status: 200, Code: "ok"})
+	return tracing.Shutdown(t.Context())
+}
+
 func post(traceparent string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/token", nil)
 	if traceparent != "" {
@@ -89,7 +99,8 @@ func post(traceparent string) *http.Request {
 }
 
 func TestSpansOfOneRequestReachTheCollectorAsOneTree(t *testing.T) {
-	goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	c := newReceiver(t)
 	tracing, log := newTracing(t, c.URL)
 
@@ -157,9 +168,7 @@ func TestTheSamplerAndTheServiceNameAreTakenFromTheEnvironment(t *testing.T) {
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_on")
 	t.Setenv("OTEL_SERVICE_NAME", "tokens-of-the-clinic")
 	tracing, _ = newTracing(t, c.URL)
-	_, span = tracing.Start(post(""))
-	span.End(telemetry.Outcome{Status: 200, Code: "ok"})
-	require.NoError(t, tracing.Shutdown(t.Context()))
+	require.NoError(t, export(t, tracing))
 	assert.Equal(t, "tokens-of-the-clinic", c.resource["service.name"])
 }
 

@@ -1,11 +1,14 @@
 package blackbox_test
 
 import (
+	"encoding/json"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sethealth/tokenvend/internal/freeport"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -26,16 +30,41 @@ func readmeBlock(t *testing.T, mark string) string {
 	return string(found[1])
 }
 
-// In place of docker: the binary itself, with the variables of -e alone. In place of make: the built binary.
+// backend is https://app.example.com. Its session cookie is the user's name.
+func backend(w http.ResponseWriter, r *http.Request) {
+	session, err := r.Cookie("session")
+	if err != nil || r.URL.Path != "/api/session" {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("X-Auth-Request-User", session.Value)
+}
+
+// In place of docker: the built binary with what the arguments give to a container, and the way to the test's
+// servers. In place of make: nothing, as the binary is built.
 const (
-	dockerStub = "#!/bin/sh\nwhile [ $# -gt 0 ]; do\n  if [ \"$1\" = -e ]; then case \"$2\" in *=*) export \"$2\";; esac; shift; fi\n  shift\ndone\nexec bin/tokenvend\n"
-	makeStub   = "#!/bin/sh\ntest \"$*\" = build\n"
+	dockerStub = `#!/usr/bin/env bash
+set -euo pipefail
+[ "$1" = run ]
+shift
+while [ "${1#-}" != "$1" ]; do
+  case $1 in
+    --rm) shift && continue ;;
+    -p) published=${2#*:} ;;
+    -e) case $2 in *=*) env+=("$2") ;; *) env+=("$2=${!2}") ;; esac ;;
+    *) echo "docker: $1 is not known to this test" >&2 && exit 125 ;;
+  esac
+  shift 2
+done
+[ "$*" = ghcr.io/sethealth/tokenvend:1 ] && [ "$published" = 8080 ]
+exec env -i "${env[@]}" SETHEALTH_URL="$SETHEALTH_URL" HTTPS_PROXY="$HTTPS_PROXY" SSL_CERT_FILE="$SSL_CERT_FILE" \
+  LISTEN_ADDR="$LISTEN_ADDR" ADMIN_ADDR=off bin/tokenvend
+`
+	makeStub = "#!/bin/sh\ntest \"$*\" = build\n"
 )
 
 func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
-	signedOut := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
 	sethealth := harness.NewSethealth(t)
-	binary := harness.Command(t, nil).Path
 	for _, shell := range []string{"bash", "zsh"} {
 		if _, err := exec.LookPath(shell); err != nil {
 			require.Empty(t, os.Getenv("TOKENVEND_REQUIRE_"+strings.ToUpper(shell)))
@@ -44,16 +73,16 @@ func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
 		}
 		for _, mark := range []string{"docker", "source"} {
 			t.Run(shell+", "+mark, func(t *testing.T) {
-				dir := t.TempDir()
+				dir, address := t.TempDir(), "127.0.0.1:"+freeport.New(t)
 				require.NoError(t, os.MkdirAll(dir+"/bin", 0o700))
-				require.NoError(t, os.Symlink(binary, dir+"/bin/tokenvend"))
+				require.NoError(t, os.Symlink(harness.Command(t, nil).Path, dir+"/bin/tokenvend"))
 				require.NoError(t, os.WriteFile(dir+"/docker", []byte(dockerStub), 0o700))
 				require.NoError(t, os.WriteFile(dir+"/make", []byte(makeStub), 0o700))
 				cmd := exec.Command(shell, "-c", readmeBlock(t, mark))
 				cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Setpgid: true}
-				env := harness.Tunnel(t, signedOut, "app.example.com").With(harness.Env{
+				env := harness.Tunnel(t, http.HandlerFunc(backend), "app.example.com").With(harness.Env{
 					"PATH": dir + ":" + os.Getenv("PATH"), "SETHEALTH_KEY": harness.Key, "SETHEALTH_SECRET": harness.Secret,
-					"SETHEALTH_URL": sethealth.URL, "LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "off", "SHUTDOWN_DELAY": "0s",
+					"SETHEALTH_URL": sethealth.URL, "LISTEN_ADDR": address, "ADMIN_ADDR": "off",
 				})
 				for name, value := range env {
 					cmd.Env = append(cmd.Env, name+"="+value)
@@ -70,7 +99,35 @@ func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
 				if mark == "source" {
 					assert.Regexp(t, `(?m)^ok      forward: https://app.example.com`, out.Output())
 				}
+				answersAsPrinted(t, "http://"+address)
 			})
+		}
+	}
+}
+
+// answersAsPrinted sends the request of the README's page, and compares the answer with the one that is printed there.
+func answersAsPrinted(t *testing.T, url string) {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join(harness.Root, "README.md"))
+	require.NoError(t, err)
+	printed := regexp.MustCompile("```json\n(.*)\n```").FindSubmatch(readme)
+	require.NotNil(t, printed)
+	var want map[string]any
+	require.NoError(t, json.Unmarshal(printed[1], &want))
+	for session, status := range map[string]int{"session=alice": 200, "": 401} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/token", nil)
+		require.NoError(t, err)
+		r.Header.Set("Origin", "https://app.example.com")
+		r.Header.Set("Cookie", session)
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		require.Equal(t, status, resp.StatusCode)
+		assert.Equal(t, "https://app.example.com", resp.Header.Get("Access-Control-Allow-Origin"))
+		if status == http.StatusOK {
+			var got map[string]any
+			require.NoError(t, json.NewDecoder(resp.Body).Decode(&got))
+			assert.Equal(t, slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got)))
 		}
 	}
 }

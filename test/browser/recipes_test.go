@@ -102,22 +102,41 @@ func TestRecipesCompileAndRun(t *testing.T) {
 	}
 }
 
-func TestThePlainPageRunsAsPrinted(t *testing.T) {
+// The page of the README has the published loader's global; that of docs/frontend.md imports the SDK.
+func TestThePlainPagesRunAsPrinted(t *testing.T) {
 	t.Parallel()
-	w, f := newFakeWorld(t)
-	w.beUser("alice")
-	page := snippet(t, docs(t, w.tokens), "Plain pages")
-	const cdn = "https://cdn.jsdelivr.net/npm/@sethealth/core@0.12.6/pkg/index.js"
-	require.Contains(t, page, cdn)
-	// The tests of the published loader have it at its own address; this one has its own.
-	page = strings.Replace(page, cdn, w.origin(appHost)+"/printed-sdk.js", 1)
-	host := appHost + ":" + w.browser.sites
-	contents.Store(host+"/printed", content{"", "text/html", `<!doctype html><title>page</title><link rel="icon" href="data:,">` + page})
-	contents.Store(host+"/printed-sdk.js", content{"", "text/javascript", sdk})
-	p := w.open(w.origin(appHost) + "/printed")
-	p.until("the token", "window.calls?.length")
-	assert.Equal(t, []string{"alice-1"}, eval[[]string](p, "calls"))
-	requests, _ := f.seen()
-	assert.Equal(t, 1, requests)
-	assert.Len(t, f.peers, 1, "the module and the token come over one connection")
+	for name, page := range map[string]func(t *testing.T, w *world) string{
+		"the README": func(t *testing.T, w *world) string {
+			text, err := os.ReadFile("../../README.md")
+			require.NoError(t, err)
+			block := regexp.MustCompile("(?s)<!-- module -->\\s*```html\n(.*?)```").FindSubmatch(text)
+			require.NotNil(t, block)
+			return "<script>window.sethealth = { auth: { setAccessToken: async (token) => { (window.calls ??= []).push(token); } } };</script>" +
+				strings.ReplaceAll(string(block[1]), "https://tokens.example.com", w.tokens)
+		},
+		"the page of the module": func(t *testing.T, w *world) string {
+			page := snippet(t, docs(t, w.tokens), "Plain pages")
+			const cdn = "https://cdn.jsdelivr.net/npm/@sethealth/core@0.12.6/pkg/index.js"
+			require.Contains(t, page, cdn)
+			// The tests of the published loader have it at its own address; this one has its own.
+			return strings.Replace(page, cdn, w.origin(appHost)+"/printed-sdk.js", 1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, f := newFakeWorld(t)
+			w.beUser("alice")
+			host := appHost + ":" + w.browser.sites
+			contents.Store(host+"/printed", content{"", "text/html", `<!doctype html><title>page</title><link rel="icon" href="data:,">` + page(t, w)})
+			contents.Store(host+"/printed-sdk.js", content{"", "text/javascript", sdk})
+			p := w.open(w.origin(appHost) + "/printed")
+			p.until("the token", "window.calls?.length")
+			assert.Equal(t, []string{"alice-1"}, eval[[]string](p, "calls"))
+			requests, _ := f.seen()
+			assert.Equal(t, 1, requests)
+			assert.Len(t, f.peers, 1, "the module and the token come over one connection")
+
+			w.beUser("expired")
+			w.open(w.origin(appHost)+"/printed").until("the way to sign in", "location.pathname === '/sign-in'")
+		})
+	}
 }
