@@ -14,8 +14,8 @@ import (
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
-// user is whom an answer names. On a 403 it may be known too.
-func (f *forwardCheck) user(answer outgoing.Answer) (string, error) {
+// read finds whom an answer names. On a 403 it may be known too.
+func (f *forwardCheck) read(answer outgoing.Answer) (string, error) {
 	switch status := answer.Status; {
 	case status == http.StatusUnauthorized:
 		return "", unauthenticated("the session endpoint answers 401")
@@ -43,7 +43,7 @@ func (f *forwardCheck) userInHeader(header http.Header) (string, error) {
 	if slices.ContainsFunc(values, func(value string) bool { return value != values[0] }) {
 		return "", fmt.Errorf("it names two users in %s (FORWARD_USER_HEADER)", f.UserHeader)
 	}
-	return nameFrom(values[0], f.UserHeader+" (FORWARD_USER_HEADER)")
+	return userIn(values[0], f.UserHeader+" (FORWARD_USER_HEADER)", errors.New)
 }
 
 // userInBody reads a JSON document. Some frameworks say in it, with 200, that nobody is signed in.
@@ -59,26 +59,14 @@ func (f *forwardCheck) userInBody(body []byte) (string, error) {
 	case !ok:
 		return "", errors.New("it accepts with a JSON document that is not an object (FORWARD_USER_FIELD)")
 	}
-	value, found := lookup(object, f.UserField)
+	value, found := members(object).lookup(f.UserField)
 	switch {
 	case !found:
 		return "", fmt.Errorf("its JSON document has no member %s (FORWARD_USER_FIELD)", f.UserField)
 	case value == nil:
 		return "", unauthenticated(fmt.Sprintf("the session endpoint's %s is null: nobody is signed in", f.UserField))
 	}
-	return nameFrom(value, f.UserField+" (FORWARD_USER_FIELD)")
-}
-
-// nameFrom reads a name. One that stands for everybody says that nobody is signed in.
-func nameFrom(value any, where string) (string, error) {
-	name, err := parseName(value)
-	switch {
-	case errors.Is(err, errPlaceholder):
-		return "", unauthenticated("the user in " + where + " " + err.Error())
-	case err != nil:
-		return "", fmt.Errorf("the user in %s %w", where, err)
-	}
-	return name, nil
+	return userIn(value, f.UserField+" (FORWARD_USER_FIELD)", errors.New)
 }
 
 // isHTML finds a page, such as that for signing in. An empty body is none, whatever its type: many
@@ -110,7 +98,7 @@ func (f *forwardCheck) passedCookies(lines []string) (passed []string) {
 	}
 	if kept != nil {
 		f.keptCookie.Do(func() {
-			f.log.Warn("session endpoint sets cookies that are not in FORWARD_SET_COOKIES: they are not passed on to browsers", "cookies", kept)
+			f.Logger.Warn("session endpoint sets cookies that are not in FORWARD_SET_COOKIES: they are not passed on to browsers", "cookies", kept)
 		})
 	}
 	return passed

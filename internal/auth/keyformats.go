@@ -108,25 +108,22 @@ func lenientBase64(text string) ([]byte, error) {
 }
 
 // parseStatic reads JWT_SECRET or JWT_PUBLIC_KEY. All keys must be usable: the operator chose them. The error
-// is what the variable must be.
+// says what the variable must be.
 func (c *JWTConfig) parseStatic(content string) (*keySet, error) {
-	allowed, err := c.allowed()
-	if err != nil {
-		return nil, err
-	}
 	if !c.Secret.IsSet() {
-		return parsePEM(content, allowed)
+		return parsePEM(content, c.allowed)
 	}
 	material := []byte(content)
 	if encoded, ok := strings.CutPrefix(content, "base64:"); ok {
+		var err error
 		if material, err = lenientBase64(encoded); err != nil {
-			return nil, errors.New("valid base64 after its prefix")
+			return nil, errors.New("must be valid base64 after its prefix")
 		}
 	}
 	set := newKeySet()
 	set.keys = []key{{material: material}}
-	if set.keys[0].usable(allowed) != nil {
-		return nil, fmt.Errorf("a secret of at least 32 bytes (48 for HS384, 64 for HS512), and is one of %d", len(material))
+	if set.keys[0].usable(c.allowed) != nil {
+		return nil, fmt.Errorf("must be a secret of at least 32 bytes (48 for HS384, 64 for HS512), and is one of %d", len(material))
 	}
 	return set, nil
 }
@@ -145,12 +142,12 @@ func parsePEM(content string, allowed []jose.SignatureAlgorithm) (*keySet, error
 		}
 		k := key{material: public}
 		if err := k.usable(allowed); err != nil {
-			return nil, fmt.Errorf("a public key that can be used: %w", err)
+			return nil, fmt.Errorf("must be a public key that can be used: %w", err)
 		}
 		set.keys = append(set.keys, k)
 	}
 	if len(set.keys) == 0 || strings.TrimSpace(string(rest)) != "" {
-		return nil, errors.New("PEM of public keys or certificates")
+		return nil, errors.New("must be PEM of public keys or certificates")
 	}
 	return set, nil
 }
@@ -167,10 +164,10 @@ func parseBlock(block *pem.Block) (public any, err error) {
 			public = certificate.PublicKey
 		}
 	default:
-		return nil, errors.New("PEM of public keys or certificates, and nothing else")
+		return nil, errors.New("must be PEM of public keys or certificates, and nothing else")
 	}
 	if err != nil {
-		return nil, errors.New("PEM whose public keys and certificates can be read")
+		return nil, errors.New("must be PEM whose public keys and certificates can be read")
 	}
 	return public, nil
 }

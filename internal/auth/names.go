@@ -17,6 +17,19 @@ var errPlaceholder = errors.New("is a placeholder that the provider gives to eve
 // nobody is what programs write in place of a name that they do not have: several users would be one.
 var nobody = []string{"(null)", "null", "undefined", "[object Object]", "anonymousUser"}
 
+// userIn reads the name of a user out of what was found there. A placeholder for everybody says that nobody is
+// signed in; of what any other fault is an error, the check knows.
+func userIn(value any, there string, fault func(why string) error) (string, error) {
+	name, err := parseName(value)
+	if err == nil {
+		return name, nil
+	}
+	if errors.Is(err, errPlaceholder) {
+		fault = unauthenticated
+	}
+	return "", fault("the user in " + there + " " + err.Error())
+}
+
 // parseName is the name of a user from a header, a claim or a member of a JSON document. An integer is its
 // digits as they were written. The error says what was found, to follow the name of where it was.
 func parseName(v any) (string, error) {
