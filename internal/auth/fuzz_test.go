@@ -10,28 +10,11 @@ import (
 	"github.com/sethealth/tokenvend/internal/auth"
 )
 
-func FuzzCookie(f *testing.F) {
-	const name = "session"
-	for _, seed := range []string{"", "session=x", "session=x; session=y", `session="x"`, "a=1;session=x", "session", "session=", ";;=;session==x", "Session=x", " session =x ", `a="; session=x"`, "session=\"", "session=;session=x"} {
-		f.Add(seed, "a=1")
-		f.Add("a=1", seed)
-	}
-	f.Fuzz(func(t *testing.T, first, second string) {
-		j := newJWT(t, func(o *options) { withSecret(o); o.Cookie = name })
-		r := request("Cookie", first, "Cookie", second)
-		id, err := j.Authenticate(r)
-		wellFormed(t, id, err)
-		if err == nil {
-			t.Error("nobody signed that")
-		}
-	})
-}
-
 func FuzzJWT(f *testing.F) {
 	j := newJWT(f, withPublic(&rsaKey().PublicKey, &ecKey().PublicKey, edKey().Public()))
-	for _, attempts := range [][]attempt{acceptedTokens(), malformedTokens(), wrongAlgorithms(), hostileHeaders(), hostileClaims(), badSignatures()} {
-		for _, a := range attempts {
-			f.Add(a.token())
+	for _, tokens := range []map[string]string{acceptedTokens(), hostileTokens()} {
+		for _, token := range tokens {
+			f.Add(token)
 		}
 	}
 	f.Fuzz(func(t *testing.T, token string) {
@@ -46,7 +29,7 @@ func FuzzJWT(f *testing.F) {
 // FuzzSignedJWT is about what comes after the signature: every header and payload is signed.
 func FuzzSignedJWT(f *testing.F) {
 	j := newJWT(f, withSecret)
-	for _, payload := range []string{"{}", goodWith(`"a":1`), goodWith(`"sub":"bob"`), `{"exp":1e9}`, `null`, `[]`, goodWith(`"nbf":-1.5e3`)} {
+	for _, payload := range []string{"{}", goodWith(`"a":1`), goodWith(`"sub":"bob"`), `{"exp":1e9}`, `null`, `[]`, goodWith(`"nbf":-1.5e3`), strings.Replace(goodWith(`"a":1`), `"alice"`, "-0", 1)} {
 		f.Add(`{"alg":"HS256"}`, payload)
 		f.Add(`{"alg":"HS256","typ":"at+jwt","kid":"a"}`, payload)
 		f.Add(`{"alg":"HS256","crit":["b64"],"b64":false}`, payload)
@@ -96,19 +79,6 @@ func FuzzRequiredClaims(f *testing.F) {
 		}
 		j := newJWT(t, func(o *options) { withSecret(o); o.RequiredClaims = r })
 		got, err := j.Authenticate(withBearer(sign(jose.HS256, hmacKey, nil, goodWith(`"x":`+claims))))
-		wellFormed(t, got, err)
-	})
-}
-
-func FuzzName(f *testing.F) {
-	for _, seed := range []string{`"alice"`, "42", "-0", "1.5", "1e3", "null", "[]", "{}", "true", `"\ud800"`, `" "`, `"a\u0000"`, `"\u200b"`, "12345678901234567890123"} {
-		f.Add(seed)
-	}
-	j := newJWT(f, withSecret)
-	f.Fuzz(func(t *testing.T, name string) {
-		payload := goodWith(`"x":0`)
-		payload = strings.Replace(payload, `"sub":"alice"`, `"sub":`+name, 1)
-		got, err := j.Authenticate(withBearer(sign(jose.HS256, hmacKey, nil, payload)))
 		wellFormed(t, got, err)
 	})
 }
