@@ -30,12 +30,14 @@ type ForwardConfig struct {
 	CacheTTL   time.Duration `envconfig:"FORWARD_CACHE_TTL" group:"Session check forward" default:"0s" desc:"remember an accepted session for this long; at most 1m"`
 }
 
-// passedOnAnyway and setByUs are no credentials of their own; the rest belongs to a connection.
-var (
-	passedOnAnyway = []string{"Authorization", "Cookie", "Origin", "Referer", "User-Agent"}
-	setByUs        = []string{"Accept", "X-Forwarded-Method", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Forwarded-For"}
-	ofConnection   = []string{"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
-)
+// notPassedOn are the headers that FORWARD_HEADERS cannot name: they are passed on anyway, set by us, or belong to
+// a connection.
+var notPassedOn = []string{
+	"Authorization", "Cookie", "Origin", "Referer", "User-Agent",
+	"Accept", "X-Forwarded-Method", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Forwarded-For",
+	"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade",
+}
 
 func (c *Config) validateForward(p *setting.Problems) {
 	f := c.ForwardConfig
@@ -48,11 +50,8 @@ func (c *Config) validateForward(p *setting.Problems) {
 	fieldNames(p, "FORWARD_SET_COOKIES", "a comma-separated list of names of cookies", f.SetCookies...)
 	fieldNames(p, "FORWARD_HEADERS", "a comma-separated list of names of headers", f.Headers...)
 	for _, name := range f.Headers {
-		switch canonical := http.CanonicalHeaderKey(name); {
-		case slices.Contains(passedOnAnyway, canonical):
-			p.Add("FORWARD_HEADERS", "must be names of other headers: %s is passed on anyway", canonical)
-		case slices.Contains(setByUs, canonical), slices.Contains(ofConnection, canonical):
-			p.Add("FORWARD_HEADERS", "must be names of headers that hold credentials: %s cannot be passed on", canonical)
+		if slices.Contains(notPassedOn, http.CanonicalHeaderKey(name)) {
+			p.Add("FORWARD_HEADERS", "must be names of other headers: %s is passed on anyway, or cannot be", name)
 		}
 	}
 	fieldNames(p, "FORWARD_USER_HEADER", "the name of a header", f.UserHeader)

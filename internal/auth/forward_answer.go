@@ -49,18 +49,15 @@ func (f *forwardCheck) userInHeader(header http.Header) (string, error) {
 // userInBody reads a JSON document. Some frameworks say in it, with 200, that nobody is signed in.
 func (f *forwardCheck) userInBody(body []byte) (string, error) {
 	document, err := strictjson.Decode(body)
-	if err != nil {
-		return "", errors.New("it accepts with a body that is not one valid JSON document (FORWARD_USER_FIELD)")
-	}
-	object, ok := document.(map[string]any)
-	switch {
-	case document == nil, ok && len(object) == 0:
-		return "", unauthenticated("the session endpoint's document is empty: nobody is signed in")
-	case !ok:
-		return "", errors.New("it accepts with a JSON document that is not an object (FORWARD_USER_FIELD)")
-	}
+	object, isObject := document.(map[string]any)
 	value, found := members(object).lookup(f.UserField)
 	switch {
+	case err != nil:
+		return "", errors.New("it accepts with a body that is not one valid JSON document (FORWARD_USER_FIELD)")
+	case document == nil, isObject && len(object) == 0:
+		return "", unauthenticated("the session endpoint's document is empty: nobody is signed in")
+	case !isObject:
+		return "", errors.New("it accepts with a JSON document that is not an object (FORWARD_USER_FIELD)")
 	case !found:
 		return "", fmt.Errorf("its JSON document has no member %s (FORWARD_USER_FIELD)", f.UserField)
 	case value == nil:

@@ -124,27 +124,32 @@ func unescape(s string) string {
 // matches reports whether a claim satisfies the rule: by being one of its values, an array that holds one,
 // or, named scope or scp, words of which one is.
 func (r rule) matches(claim any) bool {
-	switch claim := claim.(type) {
-	case []any:
-		return slices.ContainsFunc(claim, r.equals)
-	case string:
-		name := r.path[strings.LastIndexByte(r.path, '.')+1:]
-		if (name == "scope" || name == "scp") && slices.ContainsFunc(strings.Fields(claim), func(word string) bool { return slices.Contains(r.values, word) }) {
-			return true
+	list, isList := claim.([]any)
+	if !isList {
+		list = []any{claim}
+	}
+	name := r.path[strings.LastIndexByte(r.path, '.')+1:]
+	if words, ok := claim.(string); ok && (name == "scope" || name == "scp") {
+		for word := range strings.FieldsSeq(words) {
+			list = append(list, word)
 		}
 	}
-	return r.equals(claim)
+	return slices.ContainsFunc(list, func(value any) bool {
+		text, _ := value.(string)
+		switch value := value.(type) {
+		case bool:
+			text = strconv.FormatBool(value)
+		case strictjson.Number:
+			text = digits(value)
+		}
+		return text != "" && slices.Contains(r.values, text)
+	})
 }
 
-func (r rule) equals(value any) bool {
-	switch value := value.(type) {
-	case string:
-		return slices.Contains(r.values, value)
-	case bool:
-		return value && slices.Contains(r.values, "true") || !value && slices.Contains(r.values, "false")
-	case strictjson.Number:
-		return !strings.ContainsAny(value.String(), ".eE") && slices.Contains(r.values, value.String())
-	default:
-		return false
+// digits are an integer as it was written; no other number has any.
+func digits(n strictjson.Number) string {
+	if strings.ContainsAny(n.String(), ".eE") {
+		return ""
 	}
+	return n.String()
 }

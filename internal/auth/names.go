@@ -2,6 +2,7 @@ package auth
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -37,18 +38,14 @@ func parseName(v any) (string, error) {
 	case string:
 		return v, checkName(v)
 	case strictjson.Number:
-		if strings.ContainsAny(v.String(), ".eE") {
+		if digits(v) == "" {
 			return "", errors.New("is a number with a fraction or an exponent")
 		}
 		return v.String(), checkName(v.String())
 	case nil:
 		return "", errors.New("is missing")
-	case bool:
-		return "", errors.New("is a boolean")
-	case []any:
-		return "", errors.New("is an array")
 	default:
-		return "", errors.New("is an object")
+		return "", errors.New("is a boolean, an array or an object")
 	}
 }
 
@@ -66,10 +63,8 @@ func checkName(s string) error {
 	case strings.EqualFold(strings.Trim(s, " ."), "Not supported currently. Use oid claim"):
 		return errPlaceholder
 	}
-	for _, word := range nobody {
-		if strings.EqualFold(s, word) {
-			return errors.New("is a placeholder for nobody")
-		}
+	if slices.ContainsFunc(nobody, func(word string) bool { return strings.EqualFold(s, word) }) {
+		return errors.New("is a placeholder for nobody")
 	}
 	return nil
 }

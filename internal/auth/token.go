@@ -2,6 +2,7 @@ package auth
 
 import (
 	"encoding/base64"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -19,10 +20,9 @@ const (
 
 // token is a JWT whose form is good. Its claims are the caller's until the signature has been verified.
 type token struct {
-	signed    *jose.JSONWebSignature
-	algorithm jose.SignatureAlgorithm
-	keyID     string
-	claims    members
+	jose.Signature // header and signature
+	signed         *jose.JSONWebSignature
+	claims         members
 }
 
 // parse looks at form and header.
@@ -31,26 +31,20 @@ func (j *jwtCheck) parse(compact string) (*token, error) {
 	if len(parts) != 3 {
 		return nil, unauthenticated("not a signed JWT in compact form")
 	}
-	header, err := decodePart(parts[0])
-	if err != nil || len(parts[0]) > base64.RawURLEncoding.EncodedLen(maxHeader) {
-		return nil, unauthenticated("the JWT's header is malformed or longer than 4 KiB")
+	header, badHeader := decodePart(parts[0])
+	claims, badClaims := decodePart(parts[1])
+	_, badSignature := strictBase64(parts[2])
+	if errors.Join(badHeader, badClaims, badSignature) != nil || len(parts[0]) > base64.RawURLEncoding.EncodedLen(maxHeader) {
+		return nil, unauthenticated("malformed JWT, or one whose header is longer than 4 KiB")
 	}
 	if err := j.checkHeader(header); err != nil {
 		return nil, err
 	}
-	t := &token{}
-	if t.claims, err = decodePart(parts[1]); err != nil {
-		return nil, unauthenticated("the JWT's claims are malformed")
+	signed, err := jose.ParseSignedCompact(compact, j.allowed)
+	if err != nil {
+		return nil, unauthenticated("malformed JWT")
 	}
-	if _, err := strictBase64(parts[2]); err != nil {
-		return nil, unauthenticated("the JWT's signature is malformed")
-	}
-	if t.signed, err = jose.ParseSignedCompact(compact, j.allowed); err != nil {
-		return nil, unauthenticated("not a signed JWT")
-	}
-	t.algorithm = jose.SignatureAlgorithm(t.signed.Signatures[0].Header.Algorithm)
-	t.keyID = t.signed.Signatures[0].Header.KeyID
-	return t, nil
+	return &token{signed.Signatures[0], signed, claims}, nil
 }
 
 // checkHeader refuses what go-jose accepts: critical extensions that it knows (b64), members that are null,
