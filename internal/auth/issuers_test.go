@@ -3,7 +3,6 @@ package auth_test
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -162,49 +161,13 @@ func TestAHangingIssuerHoldsUpFewAndNotForLong(t *testing.T) {
 	})
 }
 
-func TestKeysAsIssuersWriteThem(t *testing.T) {
-	t.Parallel()
-	short := shortEC()
-	member := func(value []byte) string { return base64.RawURLEncoding.EncodeToString(value) }
-	modulus := rsaKey().N.Bytes()
-	for name, row := range map[string]struct {
-		document string
-		token    string
-	}{
-		"a byte order mark":               {"\ufeff" + jwks("a", &rsaKey().PublicKey), sign(jose.RS256, rsaKey(), kid("a"), good())},
-		"n with padding":                  {keys(claims{"kty": "RSA", "kid": "a", "e": "AQAB", "n": base64.URLEncoding.EncodeToString(modulus)}), sign(jose.RS256, rsaKey(), kid("a"), good())},
-		"n in standard base64":            {keys(claims{"kty": "RSA", "kid": "a", "e": "AQAB", "n": base64.StdEncoding.EncodeToString(modulus)}), sign(jose.RS256, rsaKey(), kid("a"), good())},
-		"n with a leading zero":           {keys(claims{"kty": "RSA", "kid": "a", "e": "AAEAAQ==", "n": member(append([]byte{0}, modulus...))}), sign(jose.RS256, rsaKey(), kid("a"), good())},
-		"an EC x of 31 bytes":             {keys(claims{"kty": "EC", "crv": "P-256", "kid": "a", "x": member(short.X.Bytes()), "y": member(short.Y.Bytes())}), sign(jose.ES256, short, kid("a"), good())},
-		"an EC x with a zero too many":    {keys(claims{"kty": "EC", "crv": "P-256", "kid": "a", "x": member(append([]byte{0, 0}, short.X.Bytes()...)), "y": member(short.Y.Bytes())}), sign(jose.ES256, short, kid("a"), good())},
-		"a lone key without a name":       {jwks("", &rsaKey().PublicKey), sign(jose.RS256, rsaKey(), kid("whatever"), good())},
-		"alg Ed25519 in key and token":    {keys(claims{"kty": "OKP", "crv": "Ed25519", "alg": "Ed25519", "kid": "a", "x": member(edPublic())}), sign("Ed25519", edKey(), kid("a"), good())},
-		"alg EdDSA in the key, not token": {keys(claims{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "a", "x": member(edPublic())}), sign("Ed25519", edKey(), kid("a"), good())},
-		"alg Ed25519 in the key alone":    {keys(claims{"kty": "OKP", "crv": "Ed25519", "alg": "Ed25519", "kid": "a", "x": member(edPublic())}), sign(jose.EdDSA, edKey(), kid("a"), good())},
-		"a use that is empty":             {keys(claims{"kty": "RSA", "use": "", "kid": "a", "e": "AQAB", "n": member(modulus)}), sign(jose.RS256, rsaKey(), kid("a"), good())},
-	} {
-		t.Run(name, func(t *testing.T) {
-			j := newJWT(t, func(o *options) { o.JWKSURL, o.Transport = keysURL, serving(row.document) })
-			require.NoError(t, check(t, j))
-			_, err := j.Authenticate(withBearer(row.token))
-			require.NoError(t, err)
-			assert.Empty(t, j.Warnings())
-		})
-	}
-}
-
-// keys is a key set written by hand.
-func keys(all ...claims) string { return string(must(json.Marshal(claims{"keys": all}))) }
-
 func TestEachKeyThatCannotBeUsedIsNamedOnce(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T) {
 		p := &provider{document: keys(
-			claims{"kty": "RSA", "kid": "good", "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(rsaKey().N.Bytes())},
-			claims{"kty": "RSA", "kid": "weak", "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(weakRSA().N.Bytes())},
-			claims{"kty": "RSA", "kid": "enc", "use": "enc"}, claims{"kty": "oct", "k": "canary"}, claims{"kty": "EC", "kid": "private", "d": "canary"},
-			claims{"kty": "AKP", "kid": "new"}, claims{"kty": "RSA", "kid": "bad", "n": "canary!"},
-			claims{"kty": "RSA", "kid": "other", "alg": "RS512", "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(rsaKey().N.Bytes())},
+			jwk(), jwk(claims{"kid": "weak", "n": base64.RawURLEncoding.EncodeToString(weakRSA().N.Bytes())}),
+			jwk(claims{"kid": "enc", "use": "enc"}), claims{"kty": "oct", "k": "canary"}, claims{"kty": "EC", "kid": "private", "d": "canary"},
+			claims{"kty": "AKP", "kid": "new"}, jwk(claims{"kid": "bad", "n": "canary!"}), jwk(claims{"kid": "other", "alg": "RS512"}),
 		)}
 		var logged bytes.Buffer
 		j := newJWT(t, func(o *options) { p.use(o); o.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
@@ -226,47 +189,6 @@ func TestEachKeyThatCannotBeUsedIsNamedOnce(t *testing.T) {
 		p.set(func(p *provider) { p.document = keys(claims{"kty": "oct", "kid": "k"}) })
 		require.ErrorContains(t, check(t, j), "it is a symmetric key", "named where none is left, too")
 	})
-}
-
-func TestCheckNamesAddressesThatCannotWork(t *testing.T) {
-	t.Parallel()
-	document := func(iss string) string { return `{"issuer":"` + iss + `","jwks_uri":"` + keysURL + `"}` }
-	for _, test := range []struct {
-		name, iss, jwks string
-		answers         transport
-		says            string
-	}{
-		{"many tenants by a placeholder", "https://login.example/organizations/v2.0", "", serving(document("https://login.example/{tenantid}/v2.0")), "list the issuers of the tenants"},
-		{"many tenants by the path", "https://login.example/consumers/v2.0", "", serving(document("https://login.example/9188040d/v2.0")), "list the issuers of the tenants"},
-		{"many tenants, with a key set", "https://login.example/common/v2.0", keysURL, serving(jwks("a", &rsaKey().PublicKey)), "list the issuers of the tenants"},
-		{"discovery that redirects", issuer, "", answering(301, "", "Location", "https://canary.example"), "redirects (status 301)"},
-		{"a key set that redirects", issuer, keysURL, answering(302, "", "Location", "https://canary.example"), "redirects (status 302)"},
-		{"a slash too few", issuer, "", serving(document(issuer + "/")), "differs from JWT_ISSUER by the slash"},
-		{"nothing there", issuer, "", answering(404, ""), "JWT_ISSUER at https://issuer.example: discovery: it answers with status 404"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			j := newJWT(t, func(o *options) {
-				o.Issuers, o.JWKSURL, o.Transport = setting.List{test.iss}, test.jwks, test.answers
-			})
-			err := check(t, j)
-			require.ErrorContains(t, err, test.says)
-			assert.NotContains(t, err.Error(), "canary")
-		})
-	}
-}
-
-func TestPlainHTTPIsForTheHostsThatAreListed(t *testing.T) {
-	t.Parallel()
-	answers := transport(func(r *http.Request) (*http.Response, error) {
-		if strings.HasSuffix(r.URL.Path, "/keys") {
-			return respond(200, jwks("a", &rsaKey().PublicKey)), nil
-		}
-		return respond(200, `{"issuer":"http://keycloak:8080/realms/x","jwks_uri":"http://keycloak:8080/realms/x/keys"}`), nil
-	})
-	j := newJWT(t, func(o *options) {
-		o.InsecureHTTPHosts, o.Issuers, o.Transport = setting.List{"keycloak"}, setting.List{"http://keycloak:8080/realms/x"}, answers
-	})
-	require.NoError(t, check(t, j))
 }
 
 func TestSecretsAndPEMAsTheyAreHandedOver(t *testing.T) {

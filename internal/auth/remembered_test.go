@@ -109,39 +109,3 @@ func TestTheWarmPathAllocatesNothingToSpeakOf(t *testing.T) {
 		assert.LessOrEqual(t, allocated, 2.0, name)
 	}
 }
-
-func BenchmarkJWT(b *testing.B) {
-	kinds := []struct {
-		name string
-		with func(*options)
-		sign func(int) string
-	}{
-		{"HS256", withSecret, func(i int) string { return sign(jose.HS256, hmacKey, nil, good(claims{"jti": i})) }},
-		{"RS256", withPublic(&rsaKey().PublicKey), func(i int) string { return sign(jose.RS256, rsaKey(), nil, good(claims{"jti": i})) }},
-		{"ES256", withPublic(&ecKey().PublicKey), func(i int) string { return sign(jose.ES256, ecKey(), nil, good(claims{"jti": i})) }},
-	}
-	for _, kind := range kinds {
-		b.Run(kind.name+"/cold", func(b *testing.B) {
-			// A required claim that is missing keeps every verdict from being remembered.
-			j := newJWT(b, func(o *options) {
-				kind.with(o)
-				_ = o.RequiredClaims.Decode("no=no")
-			})
-			r := withBearer(kind.sign(0))
-			b.ReportAllocs()
-			for b.Loop() {
-				_, _ = j.Authenticate(r)
-			}
-		})
-		b.Run(kind.name+"/warm", func(b *testing.B) {
-			j := newJWT(b, kind.with)
-			r := withBearer(kind.sign(0))
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := j.Authenticate(r); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}

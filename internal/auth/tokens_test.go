@@ -181,8 +181,6 @@ func signHMAC(algorithm jose.SignatureAlgorithm, key []byte, input string) (sum 
 	return sum
 }
 
-func decode64(s string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(s) }
-
 // serving answers every request with the same document.
 func serving(document string) transport {
 	return func(*http.Request) (*http.Response, error) { return respond(200, document), nil }
@@ -215,5 +213,3 @@ var shortEC = sync.OnceValue(func() *ecdsa.PrivateKey {
 		}
 	}
 })
-
-func edPublic() []byte { return edKey().Public().(ed25519.PublicKey) }
