@@ -128,20 +128,3 @@ func TestANewListIsInUseWithinTenSecondsAndABadOneNever(t *testing.T) {
 		synctest.Wait()
 	})
 }
-
-func FuzzDeniedUsers(f *testing.F) {
-	for _, seed := range []string{"", "alice", "#alice\nbob\r\n", " # a\n", "\ufeffalice", "a\x00", "a\rb", "\"a\"", strings.Repeat("a", 257), "\xff\xfe", "a\u2028b\n"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, content string) {
-		c, _, err := denying(denyList(t, content), auth.Deps{})
-		if err != nil {
-			return
-		}
-		for line := range strings.Lines(content) {
-			if name := strings.TrimSpace(line); denies(c, name) != (name != "" && line[0] != '#') && !strings.HasPrefix(name, "#") {
-				t.Errorf("%q of %q", name, content)
-			}
-		}
-	})
-}

@@ -303,39 +303,3 @@ func TestForwardRemembersWhatWasAcceptedByAllThatWasSent(t *testing.T) {
 		synctest.Wait()
 	})
 }
-
-func TestForwardConfiguration(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		says   string
-		change func(*auth.ForwardConfig)
-	}{
-		{"FORWARD_URL is required", func(c *auth.ForwardConfig) { c.URL = "" }},
-		{"FORWARD_URL must be", func(c *auth.ForwardConfig) { c.URL = "/session" }},
-		{"FORWARD_URL must be", func(c *auth.ForwardConfig) { c.URL = "ftp://backend/" }},
-		{"FORWARD_URL must be", func(c *auth.ForwardConfig) { c.URL = "https://user:canary@backend/" }},
-		{"FORWARD_COOKIES must be", func(c *auth.ForwardConfig) { c.Cookies = setting.List{"a", "b=canary"} }},
-		{"FORWARD_SET_COOKIES must be", func(c *auth.ForwardConfig) { c.SetCookies = setting.List{"a;b"} }},
-		{"FORWARD_HEADERS must be", func(c *auth.ForwardConfig) { c.Headers = setting.List{"X Token"} }},
-		{"FORWARD_HEADERS must be names of other headers: authorization", func(c *auth.ForwardConfig) { c.Headers = setting.List{"authorization"} }},
-		{"FORWARD_HEADERS must be names of other headers: x-forwarded-for", func(c *auth.ForwardConfig) { c.Headers = setting.List{"x-forwarded-for"} }},
-		{"FORWARD_HEADERS must be names of other headers: HOST", func(c *auth.ForwardConfig) { c.Headers = setting.List{"HOST"} }},
-		{"FORWARD_USER_HEADER must be", func(c *auth.ForwardConfig) { c.UserHeader = "X:User" }},
-		{"FORWARD_USER_FIELD must be", func(c *auth.ForwardConfig) { c.UserField = "user..id" }},
-		{"FORWARD_TIMEOUT must be", func(c *auth.ForwardConfig) { c.Timeout = time.Millisecond }},
-		{"FORWARD_TIMEOUT must be", func(c *auth.ForwardConfig) { c.Timeout = time.Minute + 1 }},
-		{"FORWARD_CACHE_TTL must be", func(c *auth.ForwardConfig) { c.CacheTTL = time.Minute + 1 }},
-		{"FORWARD_CACHE_TTL must be", func(c *auth.ForwardConfig) { c.CacheTTL = -1 }},
-	} {
-		c := auth.Config{SessionCheck: setting.List{"forward"}, ForwardConfig: auth.ForwardConfig{
-			URL: "http://backend:3000/me", UserHeader: userHeader, Timeout: time.Minute, CacheTTL: time.Minute,
-			Cookies: setting.List{"__Host-sid"}, Headers: setting.List{"X-Session-Token"}, SetCookies: setting.List{"sid"}, UserField: "user.id",
-		}}
-		require.NoError(t, c.Validate())
-		test.change(&c.ForwardConfig)
-		err := c.Validate()
-		require.ErrorContains(t, err, test.says)
-		assert.NotContains(t, err.Error(), "canary")
-		assert.NotContains(t, err.Error(), "\n", "one fault is one line")
-	}
-}

@@ -256,29 +256,3 @@ func TestIntrospectionCheckWantsARejection(t *testing.T) {
 		}
 	}
 }
-
-func TestIntrospectionConfiguration(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		says   string
-		change func(*auth.Config)
-	}{
-		{"INTROSPECTION_URL is required", func(c *auth.Config) { c.IntrospectionConfig.URL = "" }},
-		{"INTROSPECTION_URL must be", func(c *auth.Config) { c.IntrospectionConfig.URL = "introspect" }},
-		{"INSECURE_HTTP_HOSTS", func(c *auth.Config) { c.InsecureHTTPHosts = nil }},
-		{"INTROSPECTION_CLIENT_ID is required", func(c *auth.Config) { c.ClientID = "" }},
-		{"INTROSPECTION_CLIENT_SECRET is required", func(c *auth.Config) { c.ClientSecret = secret.Source{} }},
-		{"INTROSPECTION_AUTH must be basic or post", func(c *auth.Config) { c.Auth = "jwt" }},
-		{"INTROSPECTION_SUBJECT_FIELD must be", func(c *auth.Config) { c.SubjectField = "a..b" }},
-		{"INTROSPECTION_TIMEOUT must be", func(c *auth.Config) { c.IntrospectionConfig.Timeout = 0 }},
-		{"INTROSPECTION_CACHE_TTL must be", func(c *auth.Config) { c.IntrospectionConfig.CacheTTL = time.Hour }},
-	} {
-		c := introspectionConfig()
-		c.IntrospectionConfig.URL, c.InsecureHTTPHosts = "http://keycloak:8080/introspect", setting.List{"keycloak"}
-		require.NoError(t, c.Validate())
-		test.change(&c)
-		err := c.Validate()
-		require.ErrorContains(t, err, test.says)
-		assert.NotContains(t, err.Error(), "\n", "one fault is one line")
-	}
-}

@@ -1,13 +1,9 @@
 package auth_test
 
 import (
-	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -159,51 +155,4 @@ func TestAHangingIssuerHoldsUpFewAndNotForLong(t *testing.T) {
 		waits.Wait()
 		assert.Equal(t, map[time.Duration]int{0: 1100 - 64, 2 * time.Second: 64}, took)
 	})
-}
-
-func TestEachKeyThatCannotBeUsedIsNamedOnce(t *testing.T) {
-	t.Parallel()
-	inBubble(t, func(t *testing.T) {
-		p := &provider{document: keys(
-			jwk(), jwk(claims{"kid": "weak", "n": base64.RawURLEncoding.EncodeToString(weakRSA().N.Bytes())}),
-			jwk(claims{"kid": "enc", "use": "enc"}), claims{"kty": "oct", "k": "canary"}, claims{"kty": "EC", "kid": "private", "d": "canary"},
-			claims{"kty": "AKP", "kid": "new"}, jwk(claims{"kid": "bad", "n": "canary!"}), jwk(claims{"kid": "other", "alg": "RS512"}),
-		)}
-		var logged bytes.Buffer
-		j := newJWT(t, func(o *options) { p.use(o); o.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
-		for range 2 {
-			require.NoError(t, check(t, j))
-		}
-		says := []string{
-			`key 2 of 8 (kid "weak"): an RSA key must have 2048 to 8192 bits and has 1024`, `(kid "enc"): it is not for signatures (use)`,
-			`key 4 of 8 (kid ""): it is a symmetric key`, `(kid "private"): it is a private key`, `(kid "new"): its kind`, `(kid "bad"): n is not base64url`,
-			`(kid "other"): no algorithm of JWT_ALGORITHMS`,
-		}
-		warnings := j.Warnings()
-		require.Len(t, warnings, len(says))
-		for n := range says {
-			assert.Contains(t, warnings[n], says[n])
-			assert.Equal(t, 1, strings.Count(strings.ReplaceAll(logged.String(), `\"`, `"`), says[n]), says[n])
-		}
-		assert.NotContains(t, logged.String()+strings.Join(warnings, ""), "canary")
-		p.set(func(p *provider) { p.document = keys(claims{"kty": "oct", "kid": "k"}) })
-		require.ErrorContains(t, check(t, j), "it is a symmetric key", "named where none is left, too")
-	})
-}
-
-func TestSecretsAndPEMAsTheyAreHandedOver(t *testing.T) {
-	t.Parallel()
-	raw := bytes.Repeat([]byte{0xfb, 0xff}, 16) // both alphabets differ on it
-	for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding, base64.RawStdEncoding, base64.RawURLEncoding} {
-		j := newJWT(t, func(o *options) { o.Secret = static("JWT_SECRET", "base64:"+encoding.EncodeToString(raw)) })
-		_, err := j.Authenticate(withBearer(sign(jose.HS256, raw, nil, good())))
-		require.NoError(t, err)
-	}
-	for _, newline := range []string{`\n`, `\r\n`} {
-		j := newJWT(t, publicKey(strings.ReplaceAll(publicPEM(&ecKey().PublicKey, &rsaKey().PublicKey), "\n", newline)))
-		for _, token := range []string{sign(jose.ES256, ecKey(), nil, good()), sign(jose.RS256, rsaKey(), nil, good())} {
-			_, err := j.Authenticate(withBearer(token))
-			require.NoError(t, err)
-		}
-	}
 }

@@ -2,16 +2,11 @@ package auth_test
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"log/slog"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/assert"
@@ -96,19 +91,6 @@ func TestJWTOptionsThatWiden(t *testing.T) {
 		assert.Equal(t, "ok, keys from the environment", state(j))
 		require.NoError(t, check(t, j))
 		j.Run(t.Context()) // returns at once
-	}
-}
-
-func TestACertificateAndAPKCS1KeyServeAsPublicKeys(t *testing.T) {
-	t.Parallel()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der := must(x509.CreateCertificate(rand.Reader, template, template, &ecKey().PublicKey, ecKey()))
-	content := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})) + "\n" +
-		string(pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(&rsaKey().PublicKey)}))
-	j := newJWT(t, func(o *options) { o.PublicKey = static("JWT_PUBLIC_KEY", content) })
-	for _, token := range []string{sign(jose.ES256, ecKey(), nil, good()), sign(jose.RS256, rsaKey(), nil, good())} {
-		_, err := j.Authenticate(withBearer(token))
-		require.NoError(t, err)
 	}
 }
 

@@ -3,13 +3,9 @@ package auth_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"net/http"
 	"strings"
@@ -24,7 +20,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/auth"
-	"github.com/sethealth/tokenvend/internal/setting"
 )
 
 // provider is an issuer in place of a network. It counts what it is asked.
@@ -200,140 +195,6 @@ func TestTheOldKeysOutliveAnOutageForADay(t *testing.T) {
 				assert.Equal(t, 1, strings.Count(logged.String(), "level=WARN"), "told once")
 			})
 		})
-	}
-}
-
-// keys is a key set written by hand.
-func keys(all ...any) string { return string(must(json.Marshal(claims{"keys": all}))) }
-
-// jwk is an RSA key named "k" with a member changed or more.
-func jwk(change ...claims) claims {
-	all := claims{"kty": "RSA", "kid": "k", "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(rsaKey().N.Bytes())}
-	for _, with := range change {
-		maps.Copy(all, with)
-	}
-	return all
-}
-
-func TestKeysAsIssuersWriteThem(t *testing.T) {
-	t.Parallel()
-	raw, modulus, short := base64.RawURLEncoding.EncodeToString, rsaKey().N.Bytes(), shortEC()
-	ed := func(alg string) claims {
-		return claims{"kty": "OKP", "crv": "Ed25519", "alg": alg, "kid": "k", "x": raw(edKey().Public().(ed25519.PublicKey))}
-	}
-	rs := func(header claims) string { return sign(jose.RS256, rsaKey(), header, good()) }
-	named := rs(kid("k"))
-	for _, test := range []struct {
-		name  string
-		key   any
-		token string
-		want  error
-	}{
-		{"a key with an id", jwk(), named, nil},
-		{"a key for signatures", jwk(claims{"use": "sig", "key_ops": []string{"verify"}}), named, nil},
-		{"a use that is empty", jwk(claims{"use": ""}), named, nil},
-		{"a key of the same algorithm", jwk(claims{"alg": "PS256"}), sign(jose.PS256, rsaKey(), kid("k"), good()), nil},
-		{"odd certificates and members nobody knows", jwk(claims{"x5c": []string{"!"}, "x5t": "!", "x5u": "::", "exp": 1}), named, nil},
-		{"a token without kid is tried with every key", jwk(), rs(nil), nil},
-		{"a lone key without a name", jwk(claims{"kid": nil}), rs(kid("whatever")), nil},
-		{"two keys of one id", jwk(claims{"kid": "other"}), rs(kid("other")), nil},
-		{"n with padding", jwk(claims{"n": base64.URLEncoding.EncodeToString(modulus)}), named, nil},
-		{"n in standard base64", jwk(claims{"n": base64.StdEncoding.EncodeToString(modulus)}), named, nil},
-		{"n and e with a leading zero", jwk(claims{"n": raw(append([]byte{0}, modulus...)), "e": "AAEAAQ=="}), named, nil},
-		{"an EC x of 31 bytes", claims{"kty": "EC", "crv": "P-256", "kid": "k", "x": raw(short.X.Bytes()), "y": raw(short.Y.Bytes())}, sign(jose.ES256, short, kid("k"), good()), nil},
-		{"an EC x with zeros too many", claims{"kty": "EC", "crv": "P-256", "kid": "k", "x": raw(append([]byte{0, 0}, short.X.Bytes()...)), "y": raw(short.Y.Bytes())}, sign(jose.ES256, short, kid("k"), good()), nil},
-		{"alg Ed25519 in key and token", ed("Ed25519"), sign("Ed25519", edKey(), kid("k"), good()), nil},
-		{"alg EdDSA in the key, not the token", ed("EdDSA"), sign("Ed25519", edKey(), kid("k"), good()), nil},
-		{"alg Ed25519 in the key alone", ed("Ed25519"), sign(jose.EdDSA, edKey(), kid("k"), good()), nil},
-
-		{"a key of another algorithm", jwk(claims{"alg": "PS256"}), named, auth.ErrUnauthenticated},
-		{"a key of another algorithm, token without kid", jwk(claims{"alg": "PS256"}), rs(nil), auth.ErrUnauthenticated},
-		{"a key of another kind", jwk(), rs(kid("other")), auth.ErrUnauthenticated},
-		{"a kid of another case", jwk(), rs(kid("K")), auth.ErrUnauthenticated},
-		{"a key for wrapping", jwk(claims{"key_ops": []string{"wrapKey"}}), named, auth.ErrUnauthenticated},
-		{"a key for nothing", jwk(claims{"key_ops": []string{}}), named, auth.ErrUnauthenticated},
-		{"a key of an encryption algorithm", jwk(claims{"alg": "RSA-OAEP"}), named, auth.ErrUnauthenticated},
-		{"a key of HMAC", claims{"kty": "oct", "kid": "k", "k": b64(hmacKey)}, sign(jose.HS256, hmacKey, kid("k"), good()), auth.ErrUnauthenticated},
-		{"a key of an unknown curve", claims{"kty": "EC", "crv": "secp256k1", "x": "AAAA", "y": "AAAA"}, named, auth.ErrUnauthenticated},
-		{"a key that is off its curve", claims{"kty": "EC", "kid": "k", "crv": "P-256", "x": b64(strings.Repeat("a", 32)), "y": b64(strings.Repeat("b", 32))}, named, auth.ErrUnauthenticated},
-		{"a key with a member twice", json.RawMessage(strings.Replace(string(must(json.Marshal(jwk()))), "{", `{"kid":"k",`, 1)), named, auth.ErrUnauthenticated},
-		{"a key that is text", "k", named, auth.ErrUnauthenticated},
-		{"a key that is null", nil, named, auth.ErrUnauthenticated},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			other := jose.JSONWebKey{Key: &ecKey().PublicKey, KeyID: "other"}
-			j := newJWT(t, func(o *options) { o.JWKSURL, o.Transport = keysURL, serving("\ufeff"+keys(test.key, other)) })
-			require.NoError(t, check(t, j), "the other key is there")
-			_, err := j.Authenticate(withBearer(sign(jose.ES256, ecKey(), kid("other"), good())))
-			require.NoError(t, err, "an unusable key does not spoil the others")
-			_, err = j.Authenticate(withBearer(test.token))
-			require.ErrorIs(t, err, test.want)
-		})
-	}
-}
-
-func TestDiscovery(t *testing.T) {
-	t.Parallel()
-	document := func(issuer, uri string) string {
-		return fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q,"x":[1]}`, issuer, uri)
-	}
-	for _, test := range []struct{ name, issuer, document, says string }{
-		{"the document's set is used", issuer, "\ufeff" + document(issuer, keysURL), ""},
-		{"an issuer with a slash", issuer + "/", document(issuer+"/", keysURL), ""},
-		{"an issuer with a path", issuer + "/realms/x", document(issuer+"/realms/x", keysURL), ""},
-		{"plain http at a host that is listed", "http://keycloak:8080", document("http://keycloak:8080", "http://keycloak:8080/keys"), ""},
-		{"another issuer", issuer, document("https://canary.example", keysURL), "the document's issuer is not JWT_ISSUER"},
-		{"a slash too few", issuer, document(issuer+"/", keysURL), "differs from JWT_ISSUER by the slash"},
-		{"no issuer", issuer, `{"jwks_uri":"` + keysURL + `"}`, "JWT_ISSUER"},
-		{"keys without TLS", issuer, document(issuer, "http://issuer.example/keys"), "https"},
-		{"keys behind a user", issuer, document(issuer, "https://canary@issuer.example/keys"), "https"},
-		{"no keys", issuer, document(issuer, ""), "https"},
-		{"no document", issuer, "<html>canary", "JSON"},
-		{"issuer twice", issuer, `{"issuer":"https://evil.example",` + document(issuer, keysURL)[1:], "JSON"},
-		{"many tenants by a placeholder", "https://login.example/x", document("https://login.example/{tenantid}", keysURL), "list the issuers of the tenants"},
-		{"many tenants by the path", "https://login.example/consumers/v2.0", document("https://login.example/9188040d/v2.0", keysURL), "list the issuers of the tenants"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			p := &provider{discovery: test.document, document: jwks("a", &rsaKey().PublicKey)}
-			j := newJWT(t, func(o *options) {
-				o.Issuers, o.Transport, o.InsecureHTTPHosts = setting.List{test.issuer}, p, setting.List{"keycloak"}
-			})
-			err := check(t, j)
-			if test.says != "" {
-				require.ErrorContains(t, err, test.says)
-				assert.NotContains(t, err.Error(), "canary")
-				assert.Equal(t, 1, p.count(), "the address is not asked")
-				return
-			}
-			require.NoError(t, err)
-			_, err = j.Authenticate(withBearer(sign(jose.RS256, rsaKey(), kid("a"), good(claims{"iss": test.issuer}))))
-			require.NoError(t, err)
-			assert.Equal(t, 1, p.asked[strings.TrimSuffix(test.issuer, "/")+"/.well-known/openid-configuration"])
-			assert.Equal(t, 2, p.count())
-			_, err = j.Authenticate(withBearer(sign(jose.RS256, rsaKey(), kid("b"), good(claims{"iss": test.issuer}))))
-			require.ErrorIs(t, err, auth.ErrUnauthenticated)
-			assert.Equal(t, 4, p.count(), "an unknown kid asks again, for the document too")
-		})
-	}
-}
-
-func TestCheckNamesAddressesThatCannotWork(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		iss, jwks string
-		answers   transport
-		says      string
-	}{
-		{"https://login.example/common/v2.0", keysURL, serving(jwks("a", &rsaKey().PublicKey)), "list the issuers of the tenants"},
-		{issuer, "", answering(301, "", "Location", "https://canary.example"), "redirects (status 301)"},
-		{issuer, keysURL, answering(302, "", "Location", "https://canary.example"), "JWT_JWKS_URL at https://issuer.example: it redirects (status 302)"},
-		{issuer, "", answering(404, ""), "JWT_ISSUER at https://issuer.example: discovery: it answers with status 404"},
-	} {
-		err := check(t, newJWT(t, func(o *options) {
-			o.Issuers, o.JWKSURL, o.Transport = setting.List{test.iss}, test.jwks, test.answers
-		}))
-		require.ErrorContains(t, err, test.says)
-		assert.NotContains(t, err.Error(), "canary")
 	}
 }
 
