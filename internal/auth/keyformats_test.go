@@ -74,6 +74,7 @@ func TestKeysAsIssuersWriteThem(t *testing.T) {
 		{"a key of an encryption algorithm", jwk(claims{"alg": "RSA-OAEP"}), named, auth.ErrUnauthenticated},
 		{"a key of HMAC", claims{"kty": "oct", "kid": "k", "k": b64(hmacKey)}, sign(jose.HS256, hmacKey, kid("k"), good()), auth.ErrUnauthenticated},
 		{"a key of an unknown curve", claims{"kty": "EC", "crv": "secp256k1", "x": "AAAA", "y": "AAAA"}, named, auth.ErrUnauthenticated},
+		{"a key whose curve is a list", claims{"kty": "EC", "kid": "k", "crv": []string{"P-256"}, "x": "AAAA", "y": "AAAA"}, named, auth.ErrUnauthenticated},
 		{"a key that is off its curve", claims{"kty": "EC", "kid": "k", "crv": "P-256", "x": b64(strings.Repeat("a", 32)), "y": b64(strings.Repeat("b", 32))}, named, auth.ErrUnauthenticated},
 		{"a key with a member twice", json.RawMessage(strings.Replace(string(must(json.Marshal(jwk()))), "{", `{"kid":"k",`, 1)), named, auth.ErrUnauthenticated},
 		{"a key that is text", "k", named, auth.ErrUnauthenticated},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -36,15 +34,12 @@ const (
 // is fetched in the background and kept through an outage. Callers that need a newer one join the one fetch
 // that is under way, which no caller's leaving ends.
 type keyServer struct {
-	issuer        string
-	address       string // if empty, by discovery
-	allowed       []jose.SignatureAlgorithm
-	insecureHosts setting.List
-	userAgent     string
-	client        *outgoing.Client
-	availability  *outgoing.Availability
-	log           *slog.Logger
-	fetches       *prometheus.CounterVec
+	issuer string
+	Config // without JWT_JWKS_URL by discovery
+	Deps
+	client       *outgoing.Client
+	availability *outgoing.Availability
+	fetches      *prometheus.CounterVec
 
 	last    atomic.Pointer[fetched] // nil: none yet
 	waiting chan struct{}
@@ -73,12 +68,12 @@ func fetchKeys(issuers []*issuer, c Config, deps Deps) {
 	}
 	for _, i := range issuers {
 		i.server = &keyServer{
-			issuer: i.name, address: c.JWKSURL, allowed: c.allowed, insecureHosts: c.InsecureHTTPHosts, userAgent: deps.UserAgent,
+			issuer: i.name, Config: c, Deps: deps, fetches: fetches,
 			client: outgoing.New(outgoing.Options{
 				MaxAnswer: keysMaxBytes, MaxConns: 2, DialTimeout: dialTimeout, Transport: deps.Transport,
 			}),
-			log: deps.Logger, fetches: fetches, waiting: make(chan struct{}, keysMaxWaiting),
-			seen: otter.Must(&otter.Options[digest, uint64]{MaximumSize: keysMaxSeen}),
+			waiting: make(chan struct{}, keysMaxWaiting),
+			seen:    otter.Must(&otter.Options[digest, uint64]{MaximumSize: keysMaxSeen}),
 		}
 		i.server.availability = outgoing.NewAvailability("key set of "+i.server.detail(), deps.Logger)
 	}
@@ -97,8 +92,8 @@ func fetchKeys(issuers []*issuer, c Config, deps Deps) {
 }
 
 func (s *keyServer) detail() string {
-	if s.address != "" {
-		return setting.Host(s.address)
+	if s.JWKSURL != "" {
+		return setting.Host(s.JWKSURL)
 	}
 	return s.issuer
 }
@@ -213,10 +208,10 @@ func (s *keyServer) replace(next *fetched) {
 		next.keySet, next.previous = before.keySet, before.previous
 	} else {
 		next.previous = before.keySet
-		s.log.Info("session key set updated", "issuer", s.detail(), "keys", len(next.keys))
+		s.Logger.Info("session key set updated", "issuer", s.detail(), "keys", len(next.keys))
 		for _, line := range next.skipped {
 			if before.keySet == nil || !slices.Contains(before.skipped, line) {
-				s.log.Warn("session key skipped", "issuer", s.detail(), "reason", line)
+				s.Logger.Warn("session key skipped", "issuer", s.detail(), "reason", line)
 			}
 		}
 	}
@@ -226,7 +221,7 @@ func (s *keyServer) replace(next *fetched) {
 // check fetches the key set once, for the operator.
 func (s *keyServer) check(ctx context.Context) error {
 	variable := "JWT_ISSUER"
-	if s.address != "" {
+	if s.JWKSURL != "" {
 		variable = "JWT_JWKS_URL"
 		if manyTenants(s.issuer, "") {
 			return errors.New("JWT_ISSUER is for many tenants: " + listTenants)
