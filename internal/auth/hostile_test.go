@@ -204,8 +204,7 @@ func TestHostileTokensAgainstASecret(t *testing.T) {
 	t.Parallel()
 	j := newJWT(t, withSecret)
 	token := sign(jose.HS256, hmacKey, nil, good())
-	_, err := j.Authenticate(withBearer(token))
-	require.NoError(t, err)
+	expect(t, j, withBearer(token), nil)
 	for name, token := range map[string]string{
 		"a prefix of the secret":      sign(jose.HS256, hmacKey[:31], nil, good()),
 		"no secret":                   sign(jose.HS256, "", nil, good()),
@@ -215,7 +214,6 @@ func TestHostileTokensAgainstASecret(t *testing.T) {
 		"a truncated MAC":             token[:len(token)-23],
 		"an empty MAC":                token[:strings.LastIndex(token, ".")+1],
 	} {
-		_, err := j.Authenticate(withBearer(token))
-		require.ErrorIs(t, err, auth.ErrUnauthenticated, name)
+		expect(t, j, withBearer(token), auth.ErrUnauthenticated, name)
 	}
 }

@@ -80,8 +80,7 @@ func TestAnIgnoredHeaderIsLoggedOnceAMinute(t *testing.T) {
 		ask := func(peer string, headers ...string) {
 			r := request(headers...)
 			r.RemoteAddr = peer
-			_, err := p.Authenticate(r)
-			require.ErrorIs(t, err, auth.ErrNoCredential)
+			expect(t, p, r, auth.ErrNoCredential)
 		}
 		ask("192.0.2.7:1")
 		require.Zero(t, lines(), "there is nothing to ignore")
