@@ -104,3 +104,22 @@ func TestAConfigurationNamesEveryFault(t *testing.T) {
 	_, err := auth.New(c, auth.Deps{Registerer: prometheus.NewRegistry()})
 	require.ErrorContains(t, err, "SESSION_CHECK", "never a fall-through")
 }
+
+// Whichever check was meant, what is set for one is wrong or not.
+func TestAConfigurationOfAnUnknownCheckNamesTheFaultsOfWhatIsSet(t *testing.T) {
+	t.Setenv("FORWARD_URL", "canary")
+	c := auth.Config{SessionCheck: setting.List{"forwards"}, ForwardConfig: auth.ForwardConfig{URL: "canary", UserHeader: userHeader}}
+	var named []string
+	for _, problem := range setting.Each(c.Validate()) {
+		named = append(named, problem.Variable)
+	}
+	assert.Equal(t, []string{"SESSION_CHECK", "FORWARD_URL"}, named)
+}
+
+func TestAPageMaySendItsSessionInTheHeadersThatAreConfigured(t *testing.T) {
+	t.Parallel()
+	c := everything()
+	assert.Equal(t, []string{"X-Session-Token"}, c.RequestHeaders())
+	c.JWTConfig.Header = "X-Jwt"
+	assert.Equal(t, []string{"X-Jwt", "X-Session-Token"}, c.RequestHeaders())
+}

@@ -56,19 +56,10 @@ func bearer(r *http.Request) (string, error) {
 	return strings.TrimLeft(values[0][len("Bearer"):], " "), nil
 }
 
-// isB64Token is the grammar b64token of RFC 6750: letters, digits and -._~+/ and then any number of =.
+// isB64Token is the grammar b64token of RFC 6750.
 func isB64Token(s string) bool {
 	s = strings.TrimRight(s, "=")
-	for i := range len(s) {
-		if c := s[i]; !isBase64URL(c) && c != '.' && c != '~' && c != '+' && c != '/' {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func isBase64URL(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/") == ""
 }
 
 // single is the one value of a header, by its canonical name. An empty value counts as not there.

@@ -72,6 +72,7 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		{name: "200 with the header", status: 200, headers: []string{userHeader, "alice"}, user: "alice"},
 		{name: "an empty body may be called HTML", status: 200, headers: []string{userHeader, "alice", "Content-Type", "text/html; charset=utf-8"}, user: "alice"},
 		{name: "the same user twice is one user", status: 200, headers: []string{userHeader, "alice", userHeader, "alice"}, user: "alice"},
+		{name: "the last of 2xx", status: 299, headers: []string{userHeader, "alice"}, user: "alice"},
 		{name: "a member names the user", field: "user.id", status: 200, body: `{"user":{"id":"u-1"}}`, user: "u-1"},
 
 		{name: "401", status: 401, want: auth.ErrUnauthenticated, says: "401"},
@@ -86,6 +87,7 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		{name: "a placeholder for everybody is nobody", status: 200, headers: []string{userHeader, "Not supported currently. Use oid claim."}, want: auth.ErrUnauthenticated, says: "placeholder"},
 
 		{name: "302", status: 302, headers: []string{"Location", "https://canary.example/"}, want: auth.ErrUnavailable, says: "302, a redirect"},
+		{name: "300", status: 300, want: auth.ErrUnavailable},
 		{name: "400", status: 400, want: auth.ErrUnavailable},
 		{name: "404 with a user", status: 404, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable, says: "status 404"},
 		{name: "500 with a user", status: 500, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
@@ -108,6 +110,7 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 			assert.Equal(t, test.user, result.Name)
 			if err != nil {
 				assert.Contains(t, err.Error(), test.says)
+				assert.Equal(t, test.status/100 == 3, strings.Contains(err.Error(), "a redirect"))
 				assert.NotContains(t, err.Error(), "canary")
 			}
 		})

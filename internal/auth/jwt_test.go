@@ -42,6 +42,7 @@ func TestWhereTheJWTIsLookedFor(t *testing.T) {
 
 		{name: "Basic is no credential", headers: []string{"Authorization", "Basic eDp5"}, want: auth.ErrNoCredential},
 		{name: "a scheme that begins like Bearer", headers: []string{"Authorization", "BearerX " + alice}, want: auth.ErrNoCredential},
+		{name: "a cookie of one quote", headers: []string{"Cookie", `session="`}, want: auth.ErrUnauthenticated},
 		{name: "an empty cookie", headers: []string{"Cookie", "session="}, want: auth.ErrNoCredential},
 		{name: "a cookie of another case", headers: []string{"Cookie", "Session=" + alice}, want: auth.ErrNoCredential},
 		{name: "a cookie of a longer name", headers: []string{"Cookie", "xsession=" + alice + "; sessionx=" + alice}, want: auth.ErrNoCredential},
