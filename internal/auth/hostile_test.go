@@ -54,14 +54,26 @@ func acceptedTokens() map[string]string {
 		"exp in exponent form":    rsRaw(header, `{"iss":"`+issuer+`","aud":"`+audience+`","sub":"alice","exp":4.1e9}`),
 	}
 	for _, add := range []claims{
-		{"typ": "JWT"}, {"typ": "jwt"}, {"typ": "at+jwt"}, {"typ": "application/at+jwt"}, {"kid": "' OR 1=1 --"},
-		{"jku": "https://evil.example"}, {"x5u": "https://evil.example"}, {"x-any": []int{1}}, {"x": strings.Repeat("x", 4000)},
+		{"typ": "JWT"},
+		{"typ": "jwt"},
+		{"typ": "at+jwt"},
+		{"typ": "application/at+jwt"},
+		{"kid": "' OR 1=1 --"},
+		{"jku": "https://evil.example"},
+		{"x5u": "https://evil.example"},
+		{"x-any": []int{1}},
+		{"x": strings.Repeat("x", 4000)},
 	} {
 		tokens[string(must(json.Marshal(add)))] = rs(add, good())
 	}
 	for _, change := range []claims{
-		{"aud": []string{"other", audience}}, {"exp": float64(soon) + .5}, {"exp": just}, {"nbf": soon}, {"iat": soon},
-		{"exp": time.Now().Unix() + 31556952000}, {"jti": 7, "nested": claims{"a": 1}},
+		{"aud": []string{"other", audience}},
+		{"exp": float64(soon) + .5},
+		{"exp": just},
+		{"nbf": soon},
+		{"iat": soon},
+		{"exp": time.Now().Unix() + 31556952000},
+		{"jti": 7, "nested": claims{"a": 1}},
 	} {
 		tokens[string(must(json.Marshal(change)))] = rs(nil, good(change))
 	}
@@ -151,10 +163,22 @@ func hostilePayloads() []string {
 		goodWith(`"nbf":9223372036854775807`), goodWith(`"nbf":-1`),
 	}
 	for _, change := range []claims{
-		{"exp": now.Add(time.Hour).UnixMilli()}, {"exp": now.Add(-31 * time.Second).Unix()}, {"cnf": claims{"jkt": "x"}},
-		{"nbf": now.Add(45 * time.Second).Unix()}, {"iat": now.Add(45 * time.Second).Unix()}, {"nbf": "0"}, {"iat": claims{}},
-		{"iss": nil}, {"iss": "https://evil.example"}, {"iss": issuer + "/"}, {"iss": strings.ToUpper(issuer)}, {"iss": []string{issuer}},
-		{"sub": nil, "Sub": "alice"}, {"exp": nil}, {"aud": nil}, {"sub": nil},
+		{"exp": now.Add(time.Hour).UnixMilli()},
+		{"exp": now.Add(-31 * time.Second).Unix()},
+		{"cnf": claims{"jkt": "x"}},
+		{"nbf": now.Add(45 * time.Second).Unix()},
+		{"iat": now.Add(45 * time.Second).Unix()},
+		{"nbf": "0"},
+		{"iat": claims{}},
+		{"iss": nil},
+		{"iss": "https://evil.example"},
+		{"iss": issuer + "/"},
+		{"iss": strings.ToUpper(issuer)},
+		{"iss": []string{issuer}},
+		{"sub": nil, "Sub": "alice"},
+		{"exp": nil},
+		{"aud": nil},
+		{"sub": nil},
 	} {
 		payloads = append(payloads, string(must(json.Marshal(good(change)))))
 	}

@@ -46,10 +46,13 @@ func (f fetched) verify(t *token) (valid, known bool) {
 // hasJustRejected reports whether a set that was fetched a moment ago has a key of the token's name, or has
 // just retired the one that signed it. Such a token is not one of a new key.
 func (f fetched) hasJustRejected(t *token, known bool) bool {
-	if time.Since(f.at) < keysForced && !known && f.previous != nil {
+	if time.Since(f.at) >= keysForced {
+		return false
+	}
+	if !known && f.previous != nil {
 		known, _ = f.previous.verify(t)
 	}
-	return known && time.Since(f.at) < keysForced
+	return known
 }
 
 // verify checks the signature of the token with that digest, and reports until when its keys may be used. A

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/auth"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
 // keys is a key set written by hand.
@@ -87,6 +88,20 @@ func TestKeysAsIssuersWriteThem(t *testing.T) {
 			expect(t, j, withBearer(sign(jose.ES256, ecKey(), kid("other"), good())), nil, "an unusable key does not spoil the others")
 			expect(t, j, withBearer(test.token), test.want)
 		})
+	}
+}
+
+func TestTheListOfAlgorithmsHoldsForEveryKey(t *testing.T) {
+	t.Parallel()
+	document := jwks("a", &rsaKey().PublicKey, "b", edKey().Public())
+	for listed, want := range map[string]error{"RS256": auth.ErrUnauthenticated, "EdDSA": nil, "Ed25519": nil} {
+		j := newJWT(t, func(o *options) {
+			o.Algorithms, o.JWKSURL, o.Transport = setting.List{listed}, keysURL, serving(document)
+		})
+		require.NoError(t, check(t, j))
+		for _, algorithm := range []jose.SignatureAlgorithm{jose.EdDSA, "Ed25519"} {
+			expect(t, j, withBearer(sign(algorithm, edKey(), kid("b"), good())), want, listed)
+		}
 	}
 }
 
