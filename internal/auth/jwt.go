@@ -197,11 +197,11 @@ func (j *jwtCheck) verify(ctx context.Context, compact string, now time.Time) (i
 	// be rejected anyway makes us fetch keys.
 	id, end, err = j.readClaims(t.claims, now)
 	if err != nil {
-		return Identity{}, end, err
+		return id, end, err
 	}
 	until, err := j.issuerOf(id.Issuer).verify(ctx, t, j.remembered.hash(compact))
 	if err != nil {
-		return Identity{}, end, err
+		return id, end, err
 	}
 	for _, rule := range j.RequiredClaims {
 		if claim, _ := t.claims.lookup(rule.path); !rule.matches(claim) {
