@@ -2,12 +2,18 @@ package auth_test
 
 import (
 	"errors"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/sethealth/tokenvend/internal/auth"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
 func FuzzJWT(f *testing.F) {
@@ -80,5 +86,91 @@ func FuzzRequiredClaims(f *testing.F) {
 		j := newJWT(t, func(o *options) { withSecret(o); o.RequiredClaims = r })
 		got, err := j.Authenticate(withBearer(sign(jose.HS256, hmacKey, nil, goodWith(`"x":`+claims))))
 		wellFormed(t, got, err)
+	})
+}
+
+// wellFormed fails the test unless a result is one that a check may give.
+func wellFormed(t *testing.T, result auth.Result, err error) {
+	t.Helper()
+	name := result.Name
+	if err == nil && strings.TrimSpace(name) == "" || len(name) > 256 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		t.Errorf("accepted as %q", name)
+	}
+	known := 0
+	for _, sentinel := range []error{auth.ErrNoCredential, auth.ErrUnauthenticated, auth.ErrForbidden, auth.ErrUnavailable} {
+		if errors.Is(err, sentinel) {
+			known++
+		}
+	}
+	if err != nil && known != 1 {
+		t.Errorf("%d verdicts in %v", known, err)
+	}
+}
+
+func FuzzForwardAnswer(f *testing.F) {
+	for _, seed := range []string{"", "{}", `{"user":{"id":"alice"}}`, `{"user":{"id":"alice","id":"bob"}}`, `{"user":{"id":42}}`, `{"user":{"id":4.2e1}}`, `{"user":null}`, `{"user":[]}`, `{"user.id":"a"}`, "<html>", "null", "[]", `{"user":{"id":"a\u0000"}}`} {
+		f.Add(200, seed, "alice", "application/json", true)
+		f.Add(204, seed, "", "text/html", false)
+		f.Add(401, seed, "a\tb", "", false)
+		f.Add(403, seed, "J\xfcrgen", "", true)
+	}
+	f.Fuzz(func(t *testing.T, status int, body, user, kind string, inBody bool) {
+		fw := newForward(t, answering(status, body, userHeader, user, "Content-Type", kind), func(c *auth.Config, _ *auth.Deps) {
+			if inBody {
+				c.UserField = "user.id"
+			}
+		})
+		result, err := fw.Authenticate(request("Cookie", "a=1"))
+		wellFormed(t, result, err)
+		switch success := status >= 200 && status <= 299; {
+		case err == nil && !success:
+			t.Errorf("accepted with status %d", status)
+		case errors.Is(err, auth.ErrForbidden) != (status == 403), errors.Is(err, auth.ErrUnauthenticated) && status != 401 && !(success && inBody):
+			t.Errorf("status %d is %v", status, err)
+		}
+	})
+}
+
+func FuzzForwardSetCookies(f *testing.F) {
+	for _, seed := range []string{"", "sid=1", "sid=1; Path=/", " sid =1", "=sid=1", "sid", "sid;=1", "SID=1", "a=1; sid=2", "sid=1\r\nX: y", "sid=\x00", "sid\t=1", "sid=1, a=2"} {
+		f.Add(200, seed, "other=1")
+		f.Add(401, "other=1", seed)
+	}
+	f.Fuzz(func(t *testing.T, status int, first, second string) {
+		fw := newForward(t, answering(status, "", userHeader, "alice", "Set-Cookie", first, "Set-Cookie", second),
+			func(c *auth.Config, _ *auth.Deps) { c.SetCookies = setting.List{"sid"} })
+		result, err := fw.Authenticate(request("Cookie", "a=1"))
+		wellFormed(t, result, err)
+		for _, line := range result.SetCookies {
+			// How a browser reads it decides.
+			cookies := (&http.Response{Header: http.Header{"Set-Cookie": {line}}}).Cookies()
+			if len(cookies) > 0 && cookies[0].Name != "sid" || !slices.Contains([]string{first, second}, line) || strings.ContainsAny(line, "\r\n\x00") {
+				t.Errorf("passed on: %q", line)
+			}
+		}
+	})
+}
+
+func FuzzIntrospectionAnswer(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", "null", `{"active":true,"sub":"alice"}`, `{"active":false}`, `{"active":"true","sub":"a"}`, `{"active":true,"active":false,"sub":"a"}`,
+		`{"active":true,"sub":"a","exp":1e300,"aud":[1]}`, `{"active":true,"sub":1,"scope":["a"],"aud":"x","exp":"4102444800"}`,
+		`{"active":true,"sub":"a","scp":"a b","aud":["x"],"token_use":"access_token","typ":"Bearer","nbf":1}`, `{"active":true,"sub":"a","typ":"ID","cnf":{}}`,
+	} {
+		f.Add(200, seed)
+		f.Add(500, seed)
+	}
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		i := newIntrospection(t, answering(status, body), func(c *auth.IntrospectionConfig) {
+			c.CacheTTL, c.Audience, c.RequiredScope = time.Second, "x", "a"
+		})
+		result, err := i.Authenticate(withBearer("opaque"))
+		wellFormed(t, result, err)
+		if status != 200 && !errors.Is(err, auth.ErrUnavailable) {
+			t.Errorf("status %d is %v", status, err)
+		}
+		if err == nil && (!strings.Contains(body, "active") || !strings.Contains(body, "true")) {
+			t.Errorf("accepted by %q", body)
+		}
 	})
 }

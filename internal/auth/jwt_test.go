@@ -78,6 +78,7 @@ func TestJWTOptionsThatWiden(t *testing.T) {
 		user   string
 	}{
 		"any issuer":            {func(o *options) { o.Issuers = nil }, claims{"iss": "https://any.example"}, "alice"},
+		"no issuer is any, too": {func(o *options) { o.Issuers = nil }, claims{"iss": nil}, "alice"},
 		"any audience":          {func(o *options) { o.Audience = setting.List{"any"} }, claims{"aud": nil}, "alice"},
 		"one of two audiences":  {func(o *options) { o.Audience = setting.List{"a", "b"} }, claims{"aud": "b"}, "alice"},
 		"another subject claim": {func(o *options) { o.SubjectClaim = "email" }, claims{"email": "a@b.example", "sub": 7}, "a@b.example"},
@@ -93,6 +94,12 @@ func TestJWTOptionsThatWiden(t *testing.T) {
 		require.NoError(t, check(t, j))
 		j.Run(t.Context()) // returns at once
 	}
+}
+
+func TestAnIssuerThatIsNoNameIsRefusedWhereAnyIsAccepted(t *testing.T) {
+	t.Parallel()
+	j := newJWT(t, func(o *options) { withSecret(o); o.Issuers = nil })
+	expect(t, j, withBearer(sign(jose.HS256, hmacKey, nil, good(claims{"iss": []string{issuer}}))), auth.ErrUnauthenticated)
 }
 
 func TestANewKeyFileTakesThePlaceOfTheOldAtOnce(t *testing.T) {
