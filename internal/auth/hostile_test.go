@@ -71,7 +71,8 @@ func acceptedTokens() map[string]string {
 		{"exp": float64(soon) + .5},
 		{"exp": just},
 		{"nbf": soon},
-		{"iat": soon}, {"nbf": 0, "iat": 0},
+		{"iat": soon},
+		{"nbf": 0, "iat": 0},
 		{"exp": time.Now().Unix() + 31556952000},
 		{"jti": 7, "nested": claims{"a": 1}},
 	} {

@@ -44,8 +44,12 @@ func parseName(v any) (string, error) {
 		return v.String(), checkName(v.String())
 	case nil:
 		return "", errors.New("is missing")
+	case bool:
+		return "", errors.New("is a boolean")
+	case []any:
+		return "", errors.New("is an array")
 	default:
-		return "", errors.New("is a boolean, an array or an object")
+		return "", errors.New("is an object")
 	}
 }
 
