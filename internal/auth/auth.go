@@ -103,7 +103,7 @@ func (c *Config) Validate() error {
 			validate(&all)
 		}
 		for _, problem := range setting.Each(all.Err()) {
-			if os.Getenv(problem.Variable) != "" {
+			if isInEnvironment(problem.Variable) {
 				p.Add(problem.Variable, "%s", problem.Fault)
 			}
 		}
@@ -117,6 +117,8 @@ func (c *Config) Validate() error {
 	}
 	return p.Err()
 }
+
+func isInEnvironment(variable string) bool { return os.Getenv(variable) != "" }
 
 // Sources are the credentials and lists that may change while the service runs.
 func (c *Config) Sources() []secret.Source {

@@ -116,6 +116,18 @@ func TestAConfigurationOfAnUnknownCheckNamesTheFaultsOfWhatIsSet(t *testing.T) {
 	assert.Equal(t, []string{"SESSION_CHECK", "FORWARD_URL"}, named)
 }
 
+// A key that could not be read is reported by who reads it, and is not missing.
+func TestAKeyThatCannotBeReadIsNotCalledMissing(t *testing.T) {
+	for _, variable := range []string{"JWT_JWKS_URL", "JWT_PUBLIC_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_SECRET", "JWT_SECRET_FILE"} {
+		t.Run(variable, func(t *testing.T) {
+			t.Setenv(variable, "canary")
+			c := jwtConfig()
+			c.Issuers = nil
+			require.NoError(t, c.Validate())
+		})
+	}
+}
+
 func TestAPageMaySendItsSessionInTheHeadersThatAreConfigured(t *testing.T) {
 	t.Parallel()
 	c := everything()

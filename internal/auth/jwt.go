@@ -36,6 +36,8 @@ type JWTConfig struct {
 	static  *atomic.Pointer[keySet]   // the keys of Secret or PublicKey, set by validateJWT
 }
 
+var keyVariables = []string{"JWT_JWKS_URL", "JWT_PUBLIC_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_SECRET", "JWT_SECRET_FILE"}
+
 // anyAudience is the JWT_AUDIENCE that switches the check off.
 const anyAudience = "any"
 
@@ -87,7 +89,7 @@ func (c *JWTConfig) validateKeys(p *setting.Problems, insecureHosts setting.List
 		p.Add(given[0], "and %s are both set; set only one of JWT_SECRET, JWT_PUBLIC_KEY and JWT_JWKS_URL", given[1])
 	case len(given) == 1 && len(c.Issuers) > 1:
 		p.Add("JWT_ISSUER", "must be one issuer with %s; without it the keys of each are found by discovery", given[0])
-	case len(given) == 0 && len(c.Issuers) == 0:
+	case len(given) == 0 && len(c.Issuers) == 0 && !slices.ContainsFunc(keyVariables, isInEnvironment): // or it is at fault
 		p.Required("JWT_ISSUER", "or a key in JWT_JWKS_URL, JWT_PUBLIC_KEY or JWT_SECRET")
 	}
 	for n, iss := range c.Issuers {
