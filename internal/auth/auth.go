@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -74,31 +75,27 @@ type Config struct {
 	IntrospectionConfig
 	ProxyConfig
 
-	deniedUsers secret.Source // opened by Validate
+	denied *deniedUsers // opened by Validate
 }
 
-// Validate reports all that is wrong, and opens DENIED_USERS_FILE.
+// Validate reports all that is wrong, and reads what [New] needs: keys, algorithms and DENIED_USERS_FILE.
 func (c *Config) Validate() error {
 	var p setting.Problems
+	checks := map[string]func(*setting.Problems){
+		"jwt": c.validateJWT, "forward": c.validateForward, "introspection": c.validateIntrospection, "proxy": c.validateProxy,
+	}
 	if len(c.SessionCheck) == 0 {
 		p.Required("SESSION_CHECK", "one or more of jwt, forward, introspection, proxy")
 	}
-	checks := map[string]func(p *setting.Problems){
-		"jwt":           func(p *setting.Problems) { c.JWTConfig.validate(p, c.InsecureHTTPHosts) },
-		"forward":       c.ForwardConfig.validate,
-		"introspection": func(p *setting.Problems) { c.IntrospectionConfig.validate(p, c.InsecureHTTPHosts) },
-		"proxy":         func(p *setting.Problems) { c.ProxyConfig.validate(p, c.TrustedProxies) },
-	}
-	seen := map[string]bool{}
-	for _, name := range c.SessionCheck {
-		if seen[name] {
-			p.Add("SESSION_CHECK", "must name each check once")
-		} else if validate, known := checks[name]; known {
-			validate(&p)
-		} else {
+	for i, name := range c.SessionCheck {
+		switch validate := checks[name]; {
+		case validate == nil:
 			p.Add("SESSION_CHECK", "must be a comma-separated list of jwt, forward, introspection and proxy")
+		case slices.Contains(c.SessionCheck[:i], name):
+			p.Add("SESSION_CHECK", "must name each check once")
+		default:
+			validate(&p)
 		}
-		seen[name] = true
 	}
 	if p.Has("SESSION_CHECK") { // what is set is wrong whichever checks were meant
 		var all setting.Problems
@@ -106,30 +103,30 @@ func (c *Config) Validate() error {
 			validate(&all)
 		}
 		for _, problem := range setting.Each(all.Err()) {
-			if os.Getenv(problem.Variable) != "" {
+			if isInEnvironment(problem.Variable) {
 				p.Add(problem.Variable, "%s", problem.Fault)
 			}
 		}
 	}
 	if c.DeniedUsersFile != "" {
 		var err error
-		if c.deniedUsers, err = secret.TextFile("DENIED_USERS_FILE", c.DeniedUsersFile); err == nil {
-			_, err = NewDeniedUsers(c.deniedUsers, slog.New(slog.DiscardHandler))
-		}
-		if err != nil {
+		if c.denied, err = openDeniedUsers(c.DeniedUsersFile); err != nil {
 			reason := strings.TrimPrefix(err.Error(), "DENIED_USERS_FILE: ")
-			if file, ok := errors.AsType[*os.PathError](err); ok {
-				reason = file.Err.Error() // not its path, which may be anything
-			}
 			p.Add("DENIED_USERS_FILE", "must name a list of users that can be read: %s", reason)
 		}
 	}
 	return p.Err()
 }
 
+func isInEnvironment(variable string) bool { return os.Getenv(variable) != "" }
+
 // Sources are the credentials and lists that may change while the service runs.
 func (c *Config) Sources() []secret.Source {
-	return []secret.Source{c.JWTConfig.PublicKey, c.JWTConfig.Secret, c.IntrospectionConfig.ClientSecret, c.deniedUsers}
+	sources := []secret.Source{c.PublicKey, c.Secret, c.ClientSecret}
+	if c.denied != nil {
+		sources = append(sources, c.denied.file)
+	}
+	return sources
 }
 
 // RequestHeaders are the headers besides Authorization in which a page may send its session.
@@ -158,6 +155,8 @@ type Dependency struct {
 	Check        func(ctx context.Context) error
 	State        func() string
 }
+
+func nothingToAsk(context.Context) error { return nil }
 
 // HasBearer reports whether the request carries an Authorization of the Bearer scheme (RFC 6750).
 func HasBearer(r *http.Request) bool {

@@ -106,8 +106,7 @@ func TestADeniedUserIsForbiddenWhicheverCheckAccepts(t *testing.T) {
 			assert.Len(t, result.SetCookies, len(r.Header["Cookie"]), "the cookie is set whatever the answer is")
 		}
 	}
-	_, err := c.Authenticate(withBearer(sign(jose.HS256, hmacKey, nil, good(claims{"sub": "bob"}))))
-	require.NoError(t, err)
+	expect(t, c, withBearer(sign(jose.HS256, hmacKey, nil, good(claims{"sub": "bob"}))), nil)
 }
 
 // counted is the session checks that were counted, by "check/outcome".
@@ -141,8 +140,7 @@ func TestTheChainMakesOneSpanThatNamesNobody(t *testing.T) {
 		d.Tracer = provider.Tracer("test")
 		d.Inject = func(ctx context.Context, _ http.Header) { inner = trace.SpanContextFromContext(ctx) }
 	})
-	_, err := c.Authenticate(request("Cookie", "session=canary"))
-	require.NoError(t, err)
+	expect(t, c, request("Cookie", "session=canary"), nil)
 	require.Len(t, spans.Ended(), 1)
 	span := spans.Ended()[0]
 	assert.Equal(t, "session check", span.Name())
@@ -166,58 +164,4 @@ func TestWhatIsProbablyNotMeantIsWarnedOf(t *testing.T) {
 	for n, says := range []string{"JWT_AUDIENCE=any", "JWT_JWKS_URL without JWT_ISSUER", "TRUSTED_PROXIES holds everybody (::/0)", "TRUSTED_PROXIES holds everybody (0.0.0.0/0)"} {
 		assert.Contains(t, warnings[n], says)
 	}
-}
-
-func TestAConfigurationNamesEveryFault(t *testing.T) {
-	t.Parallel()
-	for name, row := range map[string]struct {
-		change func(*options)
-		says   string
-	}{
-		"no check":                          {func(o *options) { o.SessionCheck = nil }, "SESSION_CHECK is required"},
-		"an unknown check":                  {func(o *options) { o.SessionCheck = setting.List{"jwt", "saml"} }, "SESSION_CHECK must be"},
-		"a check twice":                     {func(o *options) { o.SessionCheck = setting.List{"jwt", "jwt"} }, "SESSION_CHECK must name each check once"},
-		"a list of denied users not there":  {func(o *options) { o.DeniedUsersFile = "/nowhere/canary" }, "DENIED_USERS_FILE must name a list of users that can be read: no such file or directory"},
-		"no source of keys":                 {func(o *options) { o.Secret = o.PublicKey; o.Issuers = nil }, "JWT_ISSUER is required"},
-		"two sources of keys":               {func(o *options) { o.JWKSURL = keysURL }, "JWT_SECRET and JWT_JWKS_URL are both set"},
-		"one key for several issuers":       {func(o *options) { o.Issuers = setting.List{"a", "b"} }, "JWT_ISSUER must be one issuer with JWT_SECRET"},
-		"an issuer twice":                   {func(o *options) { o.Secret = o.PublicKey; o.Issuers = setting.List{issuer, issuer} }, "JWT_ISSUER must name each issuer once"},
-		"an issuer of many tenants":         {func(o *options) { o.Issuers = setting.List{"https://login.example/{tenantid}/v2.0"} }, "list the issuers of the tenants"},
-		"an issuer in plaintext":            {func(o *options) { o.Secret = o.PublicKey; o.Issuers = setting.List{"http://idp.example"} }, "JWT_ISSUER must be an https:// URL"},
-		"a key set in plaintext":            {func(o *options) { o.Secret = o.PublicKey; o.JWKSURL = "http://idp.example/keys" }, "JWT_JWKS_URL must be an https:// URL"},
-		"no audience":                       {func(o *options) { o.Audience = nil }, "JWT_AUDIENCE is required"},
-		"any beside an audience":            {func(o *options) { o.Audience = setting.List{"any", "a"} }, "JWT_AUDIENCE must be any, or"},
-		"none as an algorithm":              {func(o *options) { o.Algorithms = setting.List{"HS256", "none"} }, "JWT_ALGORITHMS must be"},
-		"RSA with a secret":                 {func(o *options) { o.Algorithms = setting.List{"RS256"} }, "JWT_ALGORITHMS must be"},
-		"HMAC without a secret":             {func(o *options) { o.Secret = o.PublicKey; o.Algorithms = setting.List{"HS256"} }, "JWT_ALGORITHMS must be"},
-		"a secret of 31 bytes":              {func(o *options) { o.Secret = static("JWT_SECRET", hmacKey[1:]) }, "JWT_SECRET must be a secret of at least 32 bytes"},
-		"a secret of 31 bytes in base64":    {func(o *options) { o.Secret = static("JWT_SECRET_FILE", "base64:"+b64(hmacKey[1:])) }, "JWT_SECRET_FILE must be a secret of at least 32 bytes"},
-		"no base64":                         {func(o *options) { o.Secret = static("JWT_SECRET", "base64:canary!") }, "JWT_SECRET must be valid base64"},
-		"a secret too short for HS512":      {func(o *options) { o.Algorithms = setting.List{"HS512"} }, "JWT_SECRET must be a secret"},
-		"a key that is no PEM":              {publicKey("canary"), "JWT_PUBLIC_KEY must be PEM"},
-		"a PEM with more after it":          {publicKey(publicPEM(&rsaKey().PublicKey) + "canary"), "JWT_PUBLIC_KEY must be PEM"},
-		"a private key":                     {publicKey(privatePEM(ecKey())), "JWT_PUBLIC_KEY must be PEM of public keys"},
-		"a PEM of garbage":                  {publicKey("-----BEGIN PUBLIC KEY-----\nY2FuYXJ5\n-----END PUBLIC KEY-----\n"), "JWT_PUBLIC_KEY must be PEM"},
-		"RSA of 1,024 bits":                 {publicKey(publicPEM(&weakRSA().PublicKey)), "must have 2048 to 8192 bits and has 1024"},
-		"a curve without an algorithm":      {publicKey(publicPEM(&p224Key().PublicKey)), "JWT_PUBLIC_KEY must be a public key that can be used"},
-		"a key no listed algorithm uses":    {func(o *options) { publicKey(publicPEM(&ecKey().PublicKey))(o); o.Algorithms = setting.List{"RS256"} }, "JWT_ALGORITHMS"},
-		"a cookie without a name":           {func(o *options) { o.Cookie = "a b" }, "JWT_COOKIE must be the name of a cookie"},
-		"a header that is looked at anyway": {func(o *options) { o.Header = "authorization" }, "JWT_HEADER must be another header"},
-		"a path with a hole":                {func(o *options) { o.SubjectClaim = "a..b" }, "JWT_SUBJECT_CLAIM must be"},
-		"a leeway of an hour":               {func(o *options) { o.Leeway = time.Hour }, "JWT_LEEWAY must be from 0s to 5m0s"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := jwtConfig()
-			c.Secret = static("JWT_SECRET", hmacKey)
-			row.change(optionsOf(&c, nil))
-			err := c.Validate()
-			require.ErrorContains(t, err, row.says)
-			assert.NotContains(t, err.Error(), "canary")
-			assert.NotContains(t, err.Error(), "\n", "one fault, one line")
-		})
-	}
-	c := jwtConfig()
-	c.SessionCheck = setting.List{"saml"}
-	_, err := auth.New(c, auth.Deps{Registerer: prometheus.NewRegistry()})
-	require.ErrorContains(t, err, "SESSION_CHECK", "never a fall-through")
 }

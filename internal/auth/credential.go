@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"iter"
 	"maps"
 	"net/http"
 	"regexp"
@@ -25,11 +26,9 @@ func credentialNames(r *http.Request) string {
 			names = append(names, kind+name)
 		}
 	}
-	for _, line := range r.Header["Cookie"] {
-		for pair := range strings.SplitSeq(line, ";") {
-			if name, _ := cutCookie(pair); strings.Contains(pair, "=") {
-				add("cookie ", name)
-			}
+	for pair, name := range cookies(r) {
+		if strings.Contains(pair, "=") { // else it is a value
+			add("cookie ", name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
@@ -54,26 +53,13 @@ func bearer(r *http.Request) (string, error) {
 	if len(values) > 1 {
 		return "", unauthenticated("header Authorization was sent more than once")
 	}
-	token := strings.TrimLeft(values[0][len("Bearer"):], " ")
-	if len(token) > maxToken {
-		return "", unauthenticated("bearer token longer than 16 KiB")
-	}
-	return token, nil
+	return strings.TrimLeft(values[0][len("Bearer"):], " "), nil
 }
 
-// isB64Token is the grammar b64token of RFC 6750: letters, digits and -._~+/ and then any number of =.
+// isB64Token is the grammar b64token of RFC 6750.
 func isB64Token(s string) bool {
 	s = strings.TrimRight(s, "=")
-	for i := range len(s) {
-		if c := s[i]; !isBase64URL(c) && c != '.' && c != '~' && c != '+' && c != '/' {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func isBase64URL(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/") == ""
 }
 
 // single is the one value of a header, by its canonical name. An empty value counts as not there.
@@ -91,20 +77,18 @@ func single(r *http.Request, canonical string) (string, error) {
 // cookie is the value of the one cookie of that name. Two of a name are refused: a page of a sibling
 // domain can add one, and nothing tells which is whose. An empty value, which is how many frameworks
 // sign out, counts as not there.
-func cookie(r *http.Request, name string) (string, error) {
+func cookie(r *http.Request, wanted string) (string, error) {
 	var value string
 	var seen int
-	for _, line := range r.Header["Cookie"] {
-		for pair := ""; line != ""; {
-			pair, line, _ = strings.Cut(line, ";")
-			if n, v := cutCookie(pair); n == name {
-				value = v
-				seen++
-			}
+	for pair, name := range cookies(r) {
+		if name == wanted {
+			_, value, _ = strings.Cut(pair, "=")
+			value = strings.Trim(value, " \t")
+			seen++
 		}
 	}
 	if seen > 1 {
-		return "", unauthenticated("cookie " + name + " was sent more than once")
+		return "", unauthenticated("cookie " + wanted + " was sent more than once")
 	}
 	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
 		value = value[1 : len(value)-1]
@@ -115,34 +99,31 @@ func cookie(r *http.Request, name string) (string, error) {
 	return value, nil
 }
 
-// cutCookie splits one pair of a Cookie header (RFC 6265, section 5.4).
-func cutCookie(pair string) (name, value string) {
-	name, value, _ = strings.Cut(pair, "=")
-	return strings.Trim(name, " \t"), strings.Trim(value, " \t")
+// cookies are the pairs of all Cookie headers (RFC 6265, section 5.4), each with its name.
+func cookies(r *http.Request) iter.Seq2[string, string] {
+	return func(yield func(pair, name string) bool) {
+		for _, line := range r.Header["Cookie"] {
+			for pair := range strings.SplitSeq(line, ";") {
+				name, _, _ := strings.Cut(pair, "=")
+				if !yield(strings.Trim(pair, " \t"), strings.Trim(name, " \t")) {
+					return
+				}
+			}
+		}
+	}
 }
 
-// pickCookies is what of the request's Cookie headers may be passed on: all of it unchanged if only is
-// nil, else the named cookies in the order they came in.
-func pickCookies(r *http.Request, only map[string]bool) []string {
-	lines := r.Header["Cookie"]
-	if only == nil {
-		for _, line := range lines {
-			if strings.Trim(line, "; \t") != "" {
-				return lines
-			}
-		}
-		return nil
-	}
+// pickCookies is what of the request's Cookie headers may be passed on, in one line as browsers send it: all
+// of it unchanged if only is nil, else the named cookies in the order they came in.
+func pickCookies(r *http.Request, only []string) string {
 	var picked []string
-	for _, line := range lines {
-		for pair := range strings.SplitSeq(line, ";") {
-			if name, _ := cutCookie(pair); only[name] {
-				picked = append(picked, strings.Trim(pair, " \t"))
-			}
+	for pair, name := range cookies(r) {
+		if only == nil && pair != "" {
+			return strings.Join(r.Header["Cookie"], "; ")
+		}
+		if slices.Contains(only, name) {
+			picked = append(picked, pair)
 		}
 	}
-	if picked == nil {
-		return nil
-	}
-	return []string{strings.Join(picked, "; ")}
+	return strings.Join(picked, "; ")
 }

@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -12,69 +11,37 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// DeniedUsers is DENIED_USERS_FILE: users who get no token, whichever check accepts them. A nil
-// *DeniedUsers denies nobody.
-type DeniedUsers struct {
-	file secret.Source
-	log  *slog.Logger
-	list atomic.Pointer[deniedList]
+// deniedUsers is DENIED_USERS_FILE: users who get no token, whichever check accepts them. A nil *deniedUsers
+// denies nobody.
+type deniedUsers struct {
+	file  secret.Source
+	names *atomic.Pointer[map[string]bool]
 }
 
-type deniedList struct {
-	from  secret.Value // the content that it was read from
-	names map[string]bool
-}
-
-// NewDeniedUsers reads the list, and from then on refuses new content of the file that is no list of
-// users. It is for the caller to have the file read again, by a [secret.Watcher].
-func NewDeniedUsers(file secret.Source, log *slog.Logger) (*DeniedUsers, error) {
-	d := &DeniedUsers{file: file, log: log}
-	content := file.Get()
-	names, err := parseDenied(content.Reveal())
+func openDeniedUsers(path string) (*deniedUsers, error) {
+	file, err := secret.TextFile("DENIED_USERS_FILE", path)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file.Name(), err)
+		return nil, err
 	}
-	d.list.Store(&deniedList{content, names})
-	file.SetValidator(func(content string) error {
-		_, err := parseDenied(content)
-		return err
-	})
-	return d, nil
+	names, err := follow(file, parseDenied)
+	return &deniedUsers{file, names}, err
 }
 
-// Denied reports whether the user of that name gets no token. White space around a name does not count.
-func (d *DeniedUsers) Denied(name string) bool {
-	return d != nil && d.current().names[strings.TrimSpace(name)]
+// denies reports whether the user of that name gets no token. White space around a name does not count.
+func (d *deniedUsers) denies(name string) bool {
+	return d != nil && (*d.names.Load())[strings.TrimSpace(name)]
 }
 
-// current is the list of the file's present content: in use as soon as the file has been read again.
-func (d *DeniedUsers) current() *deniedList {
-	list, content := d.list.Load(), d.file.Get()
-	if list.from == content {
-		return list
-	}
-	names, err := parseDenied(content.Reveal())
-	if err != nil {
-		return list
-	}
-	next := &deniedList{content, names}
-	d.list.CompareAndSwap(list, next)
-	return next
-}
-
-// Run calls onChange after each change of the list, until ctx ends.
-func (d *DeniedUsers) Run(ctx context.Context, onChange func()) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for seen := d.current().from; ; {
+// run calls onChange after each change of the list, until ctx ends.
+func (d *deniedUsers) run(ctx context.Context, onChange func()) {
+	for seen := d.names.Load(); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(time.Second):
 		}
-		if list := d.current(); list.from != seen {
-			seen = list.from
-			d.log.Info("list of denied users updated", "users", len(list.names))
+		if now := d.names.Load(); now != seen {
+			seen = now
 			onChange()
 		}
 	}
@@ -82,7 +49,7 @@ func (d *DeniedUsers) Run(ctx context.Context, onChange func()) {
 
 // parseDenied reads one user a line. A "#" begins a comment at the beginning of a line alone, because it may
 // stand in a name. A line that can be no name is an error: its user would not be denied.
-func parseDenied(content string) (map[string]bool, error) {
+func parseDenied(content string) (*map[string]bool, error) {
 	names := map[string]bool{}
 	number := 0
 	for line := range strings.Lines(content) {
@@ -99,5 +66,5 @@ func parseDenied(content string) (map[string]bool, error) {
 		}
 		names[name] = true
 	}
-	return names, nil
+	return &names, nil
 }

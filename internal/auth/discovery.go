@@ -18,9 +18,8 @@ const listTenants = "list the issuers of the tenants, comma separated, in place 
 
 // get asks the issuer.
 func (s *keyServer) get(ctx context.Context) (*keySet, error) {
-	address := s.address
+	address, err := s.JWKSURL, error(nil)
 	if address == "" {
-		var err error
 		if address, err = s.discover(ctx); err != nil {
 			return nil, fmt.Errorf("discovery: %w", err)
 		}
@@ -50,7 +49,7 @@ func (s *keyServer) discover(ctx context.Context) (string, error) {
 		return "", errors.New("the document's issuer differs from JWT_ISSUER by the slash at its end")
 	case named != s.issuer:
 		return "", errors.New("the document's issuer is not JWT_ISSUER")
-	case setting.CheckURL(address, s.insecureHosts) != nil:
+	case setting.CheckURL(address, s.InsecureHTTPHosts) != nil:
 		return "", errors.New("the document's jwks_uri is not an https:// URL (http:// only for a host of INSECURE_HTTP_HOSTS)")
 	default:
 		return address, nil
@@ -73,7 +72,7 @@ func (s *keyServer) load(ctx context.Context, address string) ([]byte, error) {
 	if err != nil {
 		return nil, errors.New("its address is not a URL")
 	}
-	req.Header = http.Header{"Accept": {"application/json"}, "User-Agent": {s.userAgent}}
+	req.Header = http.Header{"Accept": {"application/json"}, "User-Agent": {s.UserAgent}}
 	switch answer, err := s.client.Ask(req); {
 	case err != nil:
 		return nil, err

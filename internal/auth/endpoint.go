@@ -24,77 +24,49 @@ const (
 
 // endpoint is another system that a check asks, its last known state, and whom it accepted lately.
 type endpoint struct {
-	name              string // such as "session endpoint"
-	timeout, cacheTTL time.Duration
-	remembered        *remembered // nil: nobody is
-	inject            func(ctx context.Context, h http.Header)
-	client            *outgoing.Client
-	availability      *outgoing.Availability
+	name string // such as "session endpoint"
+	Deps
+	timeout      time.Duration
+	remembered   *remembered
+	client       *outgoing.Client
+	availability *outgoing.Availability
 }
 
 func newEndpoint(check, name string, timeout, cacheTTL time.Duration, deps Deps) *endpoint {
 	e := &endpoint{
-		name: name, timeout: timeout, cacheTTL: cacheTTL, inject: deps.Inject,
+		name: name, Deps: deps, timeout: timeout,
 		client: outgoing.New(outgoing.Options{
 			MaxAnswer: maxAnswer, MaxConns: maxConns, DialTimeout: dialTimeout, Transport: deps.Transport,
 		}),
 		availability: outgoing.NewAvailability(name, deps.Logger),
 	}
 	if cacheTTL > 0 {
-		e.remembered = newRemembered(check, deps)
+		e.remembered = newRemembered(check, cacheTTL, deps)
 	}
 	return e
 }
 
-// recallOr asks, unless the same was accepted shortly before. What is remembered has passed every rule. ask
-// returns when the session ends, if that is known.
-func (e *endpoint) recallOr(sent []string, ask func() (Result, time.Time, error)) (Result, error) {
-	if e.remembered == nil {
-		result, _, err := ask()
-		return result, err
-	}
-	now, key := time.Now(), e.remembered.hash(sent...)
-	if id, ok := e.remembered.recall(key, now); ok {
-		return Result{Identity: id}, nil
-	}
-	result, end, err := ask()
-	// A session that was given another cookie may not be accepted by the old one again.
-	if err == nil && result.SetCookies == nil {
-		until := now.Add(e.cacheTTL)
-		if !end.IsZero() && end.Before(until) {
-			until = end
-		}
-		e.remembered.remember(key, result.Identity, now, until)
-	}
-	return result, err
-}
-
-// ask sends a request on behalf of the caller whose context parent is, and has read judge the answer. Errors
-// of read that are no verdict on the caller become ErrUnavailable, and count against the endpoint unless
-// they are [ofCaller].
-func (e *endpoint) ask(parent context.Context, build func(ctx context.Context) (*http.Request, error), read func(outgoing.Answer) error) error {
-	ctx, cancel := context.WithTimeout(parent, e.timeout)
+// ask sends a request, whose context is the caller's, and has read judge the answer. Errors of read that are no
+// verdict on the caller become ErrUnavailable, and count against the endpoint unless they are [ofCaller].
+func (e *endpoint) ask(req *http.Request, read func(outgoing.Answer) error) error {
+	ctx, cancel := context.WithTimeout(req.Context(), e.timeout)
 	defer cancel()
-	req, err := build(ctx)
-	if err != nil {
-		return unavailable(e.name + ": its address cannot be used")
+	if e.Inject != nil {
+		e.Inject(ctx, req.Header)
 	}
-	if e.inject != nil {
-		e.inject(ctx, req.Header)
-	}
-	answer, err := e.client.Ask(req)
+	answer, err := e.client.Ask(req.WithContext(ctx))
 	if err == nil {
 		err = read(answer)
 	}
 	var caller *ofCaller
 	switch {
 	case err == nil, errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrForbidden):
-		e.availability.Record(parent, nil)
+		e.availability.Record(req.Context(), nil)
 		return err
-	case errors.As(err, &caller) && caller.answered:
-		e.availability.Record(parent, nil)
-	case caller == nil:
-		e.availability.Record(parent, err)
+	case !errors.As(err, &caller):
+		e.availability.Record(req.Context(), err)
+	case caller.answered:
+		e.availability.Record(req.Context(), nil)
 	}
 	return unavailable(e.name + ": " + err.Error())
 }
@@ -113,23 +85,19 @@ func (e *ofCaller) Error() string { return e.why }
 // that are malformed or too large, and much of the request is the caller's.
 func badStatus(status int, hint string) error {
 	why := fmt.Sprintf("it answers with status %d%s", status, hint)
-	if slices.Contains([]int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge}, status) {
+	switch status {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge:
 		return &ofCaller{why: why}
 	}
 	return errors.New(why)
 }
 
-// headerName holds a value to the grammar of names in HTTP (RFC 9110, section 5.6.2).
-func headerName(p *setting.Problems, variable, value string) {
-	if !httpguts.ValidHeaderFieldName(value) {
-		p.Add(variable, "must be the name of a header")
-	}
-}
-
-func cookieNames(p *setting.Problems, variable string, names setting.List) {
+// fieldNames holds names of headers to the grammar of HTTP (RFC 9110, section 5.6.2), and names of cookies to the
+// same one (RFC 6265, section 4.1.1).
+func fieldNames(p *setting.Problems, variable, mustBe string, names ...string) {
 	for _, name := range names {
-		if !httpguts.ValidHeaderFieldName(name) { // the same grammar (RFC 6265, section 4.1.1)
-			p.Add(variable, "must be a comma-separated list of names of cookies")
+		if !httpguts.ValidHeaderFieldName(name) {
+			p.Add(variable, "must be %s", mustBe)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
@@ -31,60 +30,51 @@ type ForwardConfig struct {
 	CacheTTL   time.Duration `envconfig:"FORWARD_CACHE_TTL" group:"Session check forward" default:"0s" desc:"remember an accepted session for this long; at most 1m"`
 }
 
-// passedOnAnyway and setByUs are no credentials of their own; the rest belongs to a connection.
-var (
-	passedOnAnyway = []string{"Authorization", "Cookie", "Origin", "Referer", "User-Agent"}
-	setByUs        = []string{"Accept", "X-Forwarded-Method", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Forwarded-For"}
-	ofConnection   = []string{"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
-)
+// notPassedOn are the headers that FORWARD_HEADERS cannot name: they are passed on anyway, set by us, or belong to
+// a connection.
+var notPassedOn = []string{
+	"Authorization", "Cookie", "Origin", "Referer", "User-Agent",
+	"Accept", "X-Forwarded-Method", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Forwarded-For",
+	"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade",
+}
 
-func (c *ForwardConfig) validate(p *setting.Problems) {
-	if c.URL == "" {
+func (c *Config) validateForward(p *setting.Problems) {
+	f := c.ForwardConfig
+	if f.URL == "" {
 		p.Required("FORWARD_URL", "the endpoint of your backend that says who is signed in")
-	} else if err := setting.CheckAnyURL(c.URL); err != nil {
+	} else if err := setting.CheckAnyURL(f.URL); err != nil {
 		p.Add("FORWARD_URL", "%s", err)
 	}
-	cookieNames(p, "FORWARD_COOKIES", c.Cookies)
-	cookieNames(p, "FORWARD_SET_COOKIES", c.SetCookies)
-	for _, name := range c.Headers {
-		headerName(p, "FORWARD_HEADERS", name)
-		switch canonical := http.CanonicalHeaderKey(name); {
-		case slices.Contains(passedOnAnyway, canonical):
-			p.Add("FORWARD_HEADERS", "must be names of other headers: %s is passed on anyway", canonical)
-		case slices.Contains(setByUs, canonical), slices.Contains(ofConnection, canonical):
-			p.Add("FORWARD_HEADERS", "must be names of headers that hold credentials: %s cannot be passed on", canonical)
+	fieldNames(p, "FORWARD_COOKIES", "a comma-separated list of names of cookies", f.Cookies...)
+	fieldNames(p, "FORWARD_SET_COOKIES", "a comma-separated list of names of cookies", f.SetCookies...)
+	fieldNames(p, "FORWARD_HEADERS", "a comma-separated list of names of headers", f.Headers...)
+	for _, name := range f.Headers {
+		if slices.Contains(notPassedOn, http.CanonicalHeaderKey(name)) {
+			p.Add("FORWARD_HEADERS", "must be names of other headers: %s is passed on anyway, or cannot be", name)
 		}
 	}
-	headerName(p, "FORWARD_USER_HEADER", c.UserHeader)
-	if c.UserField != "" {
-		memberPath(p, "FORWARD_USER_FIELD", c.UserField)
+	fieldNames(p, "FORWARD_USER_HEADER", "the name of a header", f.UserHeader)
+	if f.UserField != "" {
+		memberPath(p, "FORWARD_USER_FIELD", f.UserField)
 	}
-	endpointTimes(p, "FORWARD", c.Timeout, c.CacheTTL)
+	endpointTimes(p, "FORWARD", f.Timeout, f.CacheTTL)
 }
 
 // forwardCheck lets the team's own backend decide: it is asked with the caller's credentials.
 type forwardCheck struct {
 	ForwardConfig
-	cookies    map[string]bool // nil: all
 	trusted    setting.Prefixes
-	userAgent  string
-	log        *slog.Logger
 	keptCookie sync.Once // logged
-	endpoint   *endpoint
+	*endpoint
 }
 
-func newForwardCheck(c ForwardConfig, trusted setting.Prefixes, deps Deps) *forwardCheck {
+func newForwardCheck(c Config, deps Deps) *forwardCheck {
 	f := &forwardCheck{
-		ForwardConfig: c, trusted: trusted, userAgent: deps.UserAgent, log: deps.Logger,
-		endpoint: newEndpoint("forward", "session endpoint", c.Timeout, c.CacheTTL, deps),
+		ForwardConfig: c.ForwardConfig, trusted: c.TrustedProxies,
+		endpoint: newEndpoint("forward", "session endpoint", c.ForwardConfig.Timeout, c.ForwardConfig.CacheTTL, deps),
 	}
-	f.UserHeader = http.CanonicalHeaderKey(c.UserHeader)
-	if c.Cookies != nil {
-		f.cookies = make(map[string]bool, len(c.Cookies))
-		for _, name := range c.Cookies {
-			f.cookies[name] = true
-		}
-	}
+	f.UserHeader = http.CanonicalHeaderKey(f.UserHeader)
 	return f
 }
 
@@ -96,8 +86,8 @@ func (f *forwardCheck) Authenticate(r *http.Request) (Result, error) {
 		return Result{}, err
 	}
 	f.addContext(header, r)
-	return f.endpoint.recallOr(parts(header), func() (Result, time.Time, error) {
-		result, err := f.ask(r.Context(), header)
+	return f.remembered.recallOr(parts(header), func() (Result, time.Time, error) {
+		result, err := f.user(r.Context(), header)
 		return result, time.Time{}, err
 	})
 }
@@ -114,8 +104,8 @@ func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
 	if len(header["Authorization"]) > 1 {
 		return nil, unauthenticated("more than one Authorization")
 	}
-	if cookies := pickCookies(r, f.cookies); cookies != nil {
-		header["Cookie"] = []string{strings.Join(cookies, "; ")} // one line, as browsers send it
+	if cookies := pickCookies(r, f.Cookies); cookies != "" {
+		header["Cookie"] = []string{cookies}
 	}
 	for _, name := range f.Headers {
 		name = http.CanonicalHeaderKey(name)
@@ -150,7 +140,7 @@ func signsInConnection(authorization string) bool {
 // addContext adds what is no credential and may still matter to the backend. Nothing else of the request is
 // passed on.
 func (f *forwardCheck) addContext(header http.Header, r *http.Request) {
-	header["User-Agent"] = []string{f.userAgent}
+	header["User-Agent"] = []string{f.UserAgent}
 	for _, name := range []string{"Origin", "Referer", "User-Agent"} {
 		if values := r.Header[name]; len(values) > 0 {
 			header[name] = values
@@ -175,43 +165,38 @@ func parts(header http.Header) (all []string) {
 	return all
 }
 
-func (f *forwardCheck) ask(ctx context.Context, header http.Header) (result Result, err error) {
-	err = f.endpoint.ask(ctx, func(ctx context.Context) (*http.Request, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.URL, nil)
-		if err == nil {
-			req.Header = header
-		}
-		return req, err
-	}, func(answer outgoing.Answer) error {
+func (f *forwardCheck) user(ctx context.Context, header http.Header) (result Result, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.URL, nil)
+	if err != nil {
+		return result, unavailable("FORWARD_URL is not a URL")
+	}
+	req.Header = header
+	err = f.ask(req, func(answer outgoing.Answer) (err error) {
 		result.SetCookies = f.passedCookies(answer.Header["Set-Cookie"])
-		var err error
-		result.Name, err = f.user(answer)
+		result.Name, err = f.read(answer)
 		return err
 	})
 	return result, err
 }
 
-// Check asks without any credential. Accepting nobody is an error, and so is anything but a rejection.
-func (f *forwardCheck) Check(ctx context.Context) error {
-	address, err := url.Parse(f.URL)
-	if err != nil {
-		return errors.New("FORWARD_URL must be a URL")
-	}
-	caller := &http.Request{
-		Method: http.MethodPost, Host: address.Host, URL: &url.URL{Path: "/token"}, RemoteAddr: "127.0.0.1:0",
-		TLS: &tls.ConnectionState{}, // or a backend that wants https redirects
-	}
-	header := http.Header{}
-	f.addContext(header, caller)
-	switch _, err := f.ask(ctx, header); {
-	case err == nil:
-		return errors.New("FORWARD_URL accepts a request without any credential, so it would accept anyone; it must answer 401")
-	case errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrForbidden):
-		return nil
-	default:
-		return fmt.Errorf("FORWARD_URL at %s, asked without any credential: %w", setting.Host(f.URL), err)
-	}
+func (f *forwardCheck) dependencies() []Dependency {
+	return []Dependency{{"forward", setting.Host(f.URL), f.check, f.availability.String}}
 }
 
-// State is the endpoint's last known state.
-func (f *forwardCheck) State() string { return f.endpoint.availability.String() }
+// check asks without any credential. Accepting nobody is an error, and so is anything but a rejection.
+func (f *forwardCheck) check(ctx context.Context) error {
+	_, host, _ := strings.Cut(setting.Host(f.URL), "://")
+	header := http.Header{}
+	f.addContext(header, &http.Request{
+		Method: http.MethodPost, Host: host, URL: &url.URL{Path: "/token"}, RemoteAddr: "127.0.0.1:0",
+		TLS: &tls.ConnectionState{}, // or a backend that wants https redirects
+	})
+	switch _, err := f.user(ctx, header); {
+	case err == nil:
+		return errors.New("FORWARD_URL accepts a request without any credential, so it would accept anyone; it must answer 401")
+	case errors.Is(err, ErrUnavailable):
+		return fmt.Errorf("FORWARD_URL at %s, asked without any credential: %w", setting.Host(f.URL), err)
+	default:
+		return nil
+	}
+}

@@ -14,8 +14,8 @@ import (
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
-// user is whom an answer names. On a 403 it may be known too.
-func (f *forwardCheck) user(answer outgoing.Answer) (string, error) {
+// read finds whom an answer names. On a 403 it may be known too.
+func (f *forwardCheck) read(answer outgoing.Answer) (string, error) {
 	switch status := answer.Status; {
 	case status == http.StatusUnauthorized:
 		return "", unauthenticated("the session endpoint answers 401")
@@ -43,42 +43,27 @@ func (f *forwardCheck) userInHeader(header http.Header) (string, error) {
 	if slices.ContainsFunc(values, func(value string) bool { return value != values[0] }) {
 		return "", fmt.Errorf("it names two users in %s (FORWARD_USER_HEADER)", f.UserHeader)
 	}
-	return nameFrom(values[0], f.UserHeader+" (FORWARD_USER_HEADER)")
+	return userIn(values[0], f.UserHeader+" (FORWARD_USER_HEADER)", errors.New)
 }
 
 // userInBody reads a JSON document. Some frameworks say in it, with 200, that nobody is signed in.
 func (f *forwardCheck) userInBody(body []byte) (string, error) {
 	document, err := strictjson.Decode(body)
-	if err != nil {
+	object, isObject := document.(map[string]any)
+	value, found := members(object).lookup(f.UserField)
+	switch {
+	case err != nil:
 		return "", errors.New("it accepts with a body that is not one valid JSON document (FORWARD_USER_FIELD)")
-	}
-	object, ok := document.(map[string]any)
-	switch {
-	case document == nil, ok && len(object) == 0:
+	case document == nil, isObject && len(object) == 0:
 		return "", unauthenticated("the session endpoint's document is empty: nobody is signed in")
-	case !ok:
+	case !isObject:
 		return "", errors.New("it accepts with a JSON document that is not an object (FORWARD_USER_FIELD)")
-	}
-	value, found := lookup(object, f.UserField)
-	switch {
 	case !found:
 		return "", fmt.Errorf("its JSON document has no member %s (FORWARD_USER_FIELD)", f.UserField)
 	case value == nil:
 		return "", unauthenticated(fmt.Sprintf("the session endpoint's %s is null: nobody is signed in", f.UserField))
 	}
-	return nameFrom(value, f.UserField+" (FORWARD_USER_FIELD)")
-}
-
-// nameFrom reads a name. One that stands for everybody says that nobody is signed in.
-func nameFrom(value any, where string) (string, error) {
-	name, err := parseName(value)
-	switch {
-	case errors.Is(err, errPlaceholder):
-		return "", unauthenticated("the user in " + where + " " + err.Error())
-	case err != nil:
-		return "", fmt.Errorf("the user in %s %w", where, err)
-	}
-	return name, nil
+	return userIn(value, f.UserField+" (FORWARD_USER_FIELD)", errors.New)
 }
 
 // isHTML finds a page, such as that for signing in. An empty body is none, whatever its type: many
@@ -110,7 +95,7 @@ func (f *forwardCheck) passedCookies(lines []string) (passed []string) {
 	}
 	if kept != nil {
 		f.keptCookie.Do(func() {
-			f.log.Warn("session endpoint sets cookies that are not in FORWARD_SET_COOKIES: they are not passed on to browsers", "cookies", kept)
+			f.Logger.Warn("session endpoint sets cookies that are not in FORWARD_SET_COOKIES: they are not passed on to browsers", "cookies", kept)
 		})
 	}
 	return passed

@@ -70,19 +70,13 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		says    string
 	}{
 		{name: "200 with the header", status: 200, headers: []string{userHeader, "alice"}, user: "alice"},
-		{name: "202 with the header and a text", status: 202, body: "Authenticated", headers: []string{userHeader, "alice", "Content-Type", "text/plain"}, user: "alice"},
-		{name: "204 with the header", status: 204, headers: []string{userHeader, "alice"}, user: "alice"},
 		{name: "an empty body may be called HTML", status: 200, headers: []string{userHeader, "alice", "Content-Type", "text/html; charset=utf-8"}, user: "alice"},
 		{name: "the same user twice is one user", status: 200, headers: []string{userHeader, "alice", userHeader, "alice"}, user: "alice"},
-		{name: "a user beyond ASCII", status: 200, headers: []string{userHeader, "Jürgen"}, user: "Jürgen"},
+		{name: "the last of 2xx", status: 299, headers: []string{userHeader, "alice"}, user: "alice"},
 		{name: "a member names the user", field: "user.id", status: 200, body: `{"user":{"id":"u-1"}}`, user: "u-1"},
-		{name: "a member at the top", field: "id", status: 200, body: ` {"id":"u-1"} `, user: "u-1"},
-		{name: "an integer", field: "id", status: 200, body: `{"id":1}`, user: "1"},
-		{name: "an integer beyond what a float holds", field: "user.id", status: 200, body: `{"user":{"id":9007199254740993}}`, user: "9007199254740993"},
 
 		{name: "401", status: 401, want: auth.ErrUnauthenticated, says: "401"},
 		{name: "401 with a user", status: 401, headers: []string{userHeader, "alice"}, want: auth.ErrUnauthenticated},
-		{name: "401 with a fat page", status: 401, body: strings.Repeat(page, 5000), want: auth.ErrUnauthenticated},
 		{name: "403", status: 403, want: auth.ErrForbidden, says: "403"},
 		{name: "403 names the user", status: 403, headers: []string{userHeader, "alice"}, user: "alice", want: auth.ErrForbidden},
 		{name: "signed out is null", field: "user.email", status: 200, body: `null`, want: auth.ErrUnauthenticated, says: "nobody is signed in"},
@@ -93,42 +87,21 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		{name: "a placeholder for everybody is nobody", status: 200, headers: []string{userHeader, "Not supported currently. Use oid claim."}, want: auth.ErrUnauthenticated, says: "placeholder"},
 
 		{name: "302", status: 302, headers: []string{"Location", "https://canary.example/"}, want: auth.ErrUnavailable, says: "302, a redirect"},
-		{name: "304", status: 304, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
+		{name: "300", status: 300, want: auth.ErrUnavailable},
 		{name: "400", status: 400, want: auth.ErrUnavailable},
 		{name: "404 with a user", status: 404, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable, says: "status 404"},
-		{name: "407", status: 407, want: auth.ErrUnavailable},
-		{name: "429", status: 429, want: auth.ErrUnavailable},
 		{name: "500 with a user", status: 500, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
 		{name: "no user", status: 200, want: auth.ErrUnavailable, says: "FORWARD_USER_HEADER"},
-		{name: "an empty user", status: 200, headers: []string{userHeader, ""}, want: auth.ErrUnavailable},
-		{name: "a blank user", status: 200, headers: []string{userHeader, "  "}, want: auth.ErrUnavailable},
 		{name: "two users", status: 200, headers: []string{userHeader, "alice", userHeader, "bob"}, want: auth.ErrUnavailable, says: "two users"},
-		{name: "a user of 257 bytes", status: 200, headers: []string{userHeader, strings.Repeat("a", 257)}, want: auth.ErrUnavailable},
-		{name: "a user that is no UTF-8", status: 200, headers: []string{userHeader, "J\xfcrgen"}, want: auth.ErrUnavailable, says: "UTF-8"},
-		{name: "a control character in the user", status: 200, headers: []string{userHeader, "al\tice"}, want: auth.ErrUnavailable},
 		{name: "a page", status: 200, body: page, headers: []string{userHeader, "alice", "Content-Type", "Text/HTML; charset=utf-8"}, want: auth.ErrUnavailable, says: "HTML"},
-		{name: "a page of a broken type", status: 200, body: page, headers: []string{userHeader, "alice", "Content-Type", "text/html; charset"}, want: auth.ErrUnavailable},
 		{name: "a page of no type", status: 200, body: page, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
-		{name: "XHTML", status: 200, body: page, headers: []string{userHeader, "alice", "Content-Type", "application/xhtml+xml"}, want: auth.ErrUnavailable},
 		{name: "64 KiB and a byte", status: 200, body: strings.Repeat(" ", 64<<10+1), headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable, says: "too large"},
-		{name: "a body where a header is due", status: 200, body: `{"user":"alice"}`, want: auth.ErrUnavailable},
 		{name: "a header where a member is due", field: "user", status: 200, body: `{"a":1}`, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable, says: "no member user"},
-		{name: "no body", field: "user", status: 204, want: auth.ErrUnavailable, says: "JSON"},
-		{name: "a member that is no UTF-8", field: "user", status: 200, body: "{\"user\":\"J\xfcrgen\"}", want: auth.ErrUnavailable},
-		{name: "half a character", field: "user", status: 200, body: `{"user":"a\ud83d"}`, want: auth.ErrUnavailable},
 		{name: "a fraction", field: "user.id", status: 200, body: `{"user":{"id":4.5}}`, want: auth.ErrUnavailable, says: "fraction"},
-		{name: "a boolean", field: "user", status: 200, body: `{"user":false}`, want: auth.ErrUnavailable},
 		{name: "an object", field: "user", status: 200, body: `{"user":{"id":"u"}}`, want: auth.ErrUnavailable, says: "FORWARD_USER_FIELD"},
-		{name: "an object without the member", field: "user.id", status: 200, body: `{"user":{}}`, want: auth.ErrUnavailable},
 		{name: "an array on the way", field: "user.id", status: 200, body: `{"user":[{"id":"u"}]}`, want: auth.ErrUnavailable},
 		{name: "an empty array", field: "user.id", status: 200, body: `[]`, want: auth.ErrUnavailable, says: "not an object"},
-		{name: "an empty string", field: "user", status: 200, body: `{"user":""}`, want: auth.ErrUnavailable},
-		{name: "an escaped control character", field: "user", status: 200, body: `{"user":"a\u0000b"}`, want: auth.ErrUnavailable},
 		{name: "the member twice", field: "user", status: 200, body: `{"user":"alice","user":"bob"}`, want: auth.ErrUnavailable},
-		{name: "the member twice further down", field: "user.id", status: 200, body: `{"user":{"id":"alice","id":"bob"}}`, want: auth.ErrUnavailable},
-		{name: "the member in another case", field: "user", status: 200, body: `{"User":"alice"}`, want: auth.ErrUnavailable},
-		{name: "a second document", field: "user", status: 200, body: `{"user":"alice"}{"user":"bob"}`, want: auth.ErrUnavailable},
-		{name: "half a document", field: "user", status: 200, body: `{"user":"alice"`, want: auth.ErrUnavailable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := newForward(t, answering(test.status, test.body, test.headers...), func(c *auth.Config, _ *auth.Deps) { c.UserField = test.field })
@@ -137,6 +110,7 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 			assert.Equal(t, test.user, result.Name)
 			if err != nil {
 				assert.Contains(t, err.Error(), test.says)
+				assert.Equal(t, test.status/100 == 3, strings.Contains(err.Error(), "a redirect"))
 				assert.NotContains(t, err.Error(), "canary")
 			}
 		})
@@ -167,8 +141,7 @@ func TestForwardPassesOnTheCredentialsAndTheirContext(t *testing.T) {
 		"Content-Type", "application/json", "Proxy-Authorization", "Basic eDp5", "Connection", "close")
 	r.RemoteAddr, r.Host, r.URL.RawQuery = "10.0.0.1:9", "tokens.example", "x=1"
 	for range 2 { // nothing sticks
-		_, err := f.Authenticate(r)
-		require.NoError(t, err)
+		expect(t, f, r, nil)
 		got := last()
 		assert.Equal(t, "GET https://backend.example/session", got.Method+" "+got.URL.String())
 		assert.Equal(t, http.Header{
@@ -182,8 +155,7 @@ func TestForwardPassesOnTheCredentialsAndTheirContext(t *testing.T) {
 	}
 	r = request("Cookie", "a=1", "X-Forwarded-Proto", "https", "X-Forwarded-For", "127.0.0.1")
 	r.TLS, r.RemoteAddr = &tls.ConnectionState{}, "[2001:db8::7]:4711"
-	_, err := f.Authenticate(r)
-	require.NoError(t, err)
+	expect(t, f, r, nil)
 	got := last()
 	assert.Equal(t, "https 2001:db8::7", got.Header.Get("X-Forwarded-Proto")+" "+got.Header.Get("X-Forwarded-For"), "a peer that is not trusted")
 	assert.Equal(t, "tokenvend/test", got.Header.Get("User-Agent"))
@@ -211,13 +183,10 @@ func TestForwardCredential(t *testing.T) {
 		{name: "two Authorizations are refused", sent: []string{"Authorization", "Bearer a", "Authorization", "Bearer b"}, want: auth.ErrUnauthenticated},
 		{name: "all cookies go as they came", sent: []string{"Cookie", "a=1;b=2 ; a=3"}, cookie: "a=1;b=2 ; a=3"},
 		{name: "listed cookies keep their order", cookies: setting.List{"s", "a"}, sent: []string{"Cookie", "a=1; x=2; s=3", "Cookie", "y=1; s=4"}, cookie: "a=1; s=3; s=4"},
-		{name: "an unlisted cookie is no credential", cookies: setting.List{"s"}, sent: []string{"Cookie", "x=1"}, want: auth.ErrNoCredential},
 		{name: "a cookie of almost the name is another", cookies: setting.List{"s"}, sent: []string{"Cookie", "S=1; ss=1; s-=1; =s"}, want: auth.ErrNoCredential},
-		{name: "a listed name in a value is no cookie", cookies: setting.List{"s"}, sent: []string{"Cookie", `x="a s=1"`}, want: auth.ErrNoCredential},
 
 		{name: "Negotiate is no credential", sent: []string{"Authorization", "Negotiate YII="}, want: auth.ErrNoCredential},
 		{name: "NTLM is no credential", sent: []string{"Authorization", "ntlm\tTlR="}, want: auth.ErrNoCredential},
-		{name: "Negotiate alone", sent: []string{"Authorization", "NEGOTIATE"}, want: auth.ErrNoCredential},
 		{name: "Negotiate stays here, the cookie goes", sent: []string{"Authorization", "nEGOTIATE YII=", "Cookie", "a=1"}, cookie: "a=1"},
 		{name: "Negotiate stays here, Bearer goes", sent: []string{"Authorization", "Bearer a", "Authorization", "Negotiate YII="}, auth: "Bearer a"},
 		{name: "Negotiate behind another scheme", sent: []string{"Authorization", "Bearer a ,NTLM TlR=", "Cookie", "a=1"}, cookie: "a=1"},
@@ -334,40 +303,4 @@ func TestForwardRemembersWhatWasAcceptedByAllThatWasSent(t *testing.T) {
 		assert.Nil(t, ask(nil, 0, nil, "Cookie", "sid=1").SetCookies, "no Set-Cookie where the endpoint was not asked")
 		synctest.Wait()
 	})
-}
-
-func TestForwardConfiguration(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		says   string
-		change func(*auth.ForwardConfig)
-	}{
-		{"FORWARD_URL is required", func(c *auth.ForwardConfig) { c.URL = "" }},
-		{"FORWARD_URL must be", func(c *auth.ForwardConfig) { c.URL = "/session" }},
-		{"FORWARD_URL must be", func(c *auth.ForwardConfig) { c.URL = "ftp://backend/" }},
-		{"FORWARD_URL must be", func(c *auth.ForwardConfig) { c.URL = "https://user:canary@backend/" }},
-		{"FORWARD_COOKIES must be", func(c *auth.ForwardConfig) { c.Cookies = setting.List{"a", "b=canary"} }},
-		{"FORWARD_SET_COOKIES must be", func(c *auth.ForwardConfig) { c.SetCookies = setting.List{"a;b"} }},
-		{"FORWARD_HEADERS must be", func(c *auth.ForwardConfig) { c.Headers = setting.List{"X Token"} }},
-		{"FORWARD_HEADERS must be names of other headers: Authorization", func(c *auth.ForwardConfig) { c.Headers = setting.List{"authorization"} }},
-		{"FORWARD_HEADERS must be names of headers that hold credentials: X-Forwarded-For", func(c *auth.ForwardConfig) { c.Headers = setting.List{"x-forwarded-for"} }},
-		{"FORWARD_HEADERS must be names of headers that hold credentials: Host", func(c *auth.ForwardConfig) { c.Headers = setting.List{"HOST"} }},
-		{"FORWARD_USER_HEADER must be", func(c *auth.ForwardConfig) { c.UserHeader = "X:User" }},
-		{"FORWARD_USER_FIELD must be", func(c *auth.ForwardConfig) { c.UserField = "user..id" }},
-		{"FORWARD_TIMEOUT must be", func(c *auth.ForwardConfig) { c.Timeout = time.Millisecond }},
-		{"FORWARD_TIMEOUT must be", func(c *auth.ForwardConfig) { c.Timeout = time.Minute + 1 }},
-		{"FORWARD_CACHE_TTL must be", func(c *auth.ForwardConfig) { c.CacheTTL = time.Minute + 1 }},
-		{"FORWARD_CACHE_TTL must be", func(c *auth.ForwardConfig) { c.CacheTTL = -1 }},
-	} {
-		c := auth.Config{SessionCheck: setting.List{"forward"}, ForwardConfig: auth.ForwardConfig{
-			URL: "http://backend:3000/me", UserHeader: userHeader, Timeout: time.Minute, CacheTTL: time.Minute,
-			Cookies: setting.List{"__Host-sid"}, Headers: setting.List{"X-Session-Token"}, SetCookies: setting.List{"sid"}, UserField: "user.id",
-		}}
-		require.NoError(t, c.Validate())
-		test.change(&c.ForwardConfig)
-		err := c.Validate()
-		require.ErrorContains(t, err, test.says)
-		assert.NotContains(t, err.Error(), "canary")
-		assert.NotContains(t, err.Error(), "\n", "one fault is one line")
-	}
 }

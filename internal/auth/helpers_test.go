@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sethealth/tokenvend/internal/auth"
+	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
 
@@ -38,6 +40,14 @@ func request(headers ...string) *http.Request {
 }
 
 func withBearer(token string) *http.Request { return request("Authorization", "Bearer "+token) }
+
+// expect asks the checks, and returns whom they name.
+func expect(t testing.TB, c *auth.Chain, r *http.Request, want error, why ...any) auth.Result {
+	t.Helper()
+	result, err := c.Authenticate(r)
+	require.ErrorIs(t, err, want, why...)
+	return result
+}
 
 // transport answers in place of a network, so that time in a test can stand still.
 type transport func(*http.Request) (*http.Response, error)

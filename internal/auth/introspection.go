@@ -28,36 +28,33 @@ type IntrospectionConfig struct {
 	CacheTTL      time.Duration `envconfig:"INTROSPECTION_CACHE_TTL" group:"Session check introspection" default:"0s" desc:"remember an accepted token for this long, never past its exp; at most 1m"`
 }
 
-func (c *IntrospectionConfig) validate(p *setting.Problems, insecureHosts []string) {
-	if c.URL == "" {
+func (c *Config) validateIntrospection(p *setting.Problems) {
+	i := c.IntrospectionConfig
+	if i.URL == "" {
 		p.Required("INTROSPECTION_URL", "the RFC 7662 endpoint")
-	} else if err := setting.CheckURL(c.URL, insecureHosts); err != nil {
+	} else if err := setting.CheckURL(i.URL, c.InsecureHTTPHosts); err != nil {
 		p.Add("INTROSPECTION_URL", "%s", err)
 	}
-	if c.ClientID == "" {
+	if i.ClientID == "" {
 		p.Required("INTROSPECTION_CLIENT_ID", "the client that asks INTROSPECTION_URL")
 	}
-	if !c.ClientSecret.IsSet() {
+	if !i.ClientSecret.IsSet() {
 		p.Required("INTROSPECTION_CLIENT_SECRET", "or INTROSPECTION_CLIENT_SECRET_FILE: the secret of INTROSPECTION_CLIENT_ID")
 	}
-	p.OneOf("INTROSPECTION_AUTH", c.Auth, "basic", "post")
-	memberPath(p, "INTROSPECTION_SUBJECT_FIELD", c.SubjectField)
-	endpointTimes(p, "INTROSPECTION", c.Timeout, c.CacheTTL)
+	p.OneOf("INTROSPECTION_AUTH", i.Auth, "basic", "post")
+	memberPath(p, "INTROSPECTION_SUBJECT_FIELD", i.SubjectField)
+	endpointTimes(p, "INTROSPECTION", i.Timeout, i.CacheTTL)
 }
 
 // introspectionCheck asks an OAuth 2.0 server about an opaque bearer token (RFC 7662).
 type introspectionCheck struct {
 	IntrospectionConfig
-	scope     []string
-	userAgent string
-	endpoint  *endpoint
+	*endpoint
 }
 
-func newIntrospectionCheck(c IntrospectionConfig, deps Deps) *introspectionCheck {
-	return &introspectionCheck{
-		IntrospectionConfig: c, scope: strings.Fields(c.RequiredScope), userAgent: deps.UserAgent,
-		endpoint: newEndpoint("introspection", "introspection endpoint", c.Timeout, c.CacheTTL, deps),
-	}
+func newIntrospectionCheck(c Config, deps Deps) *introspectionCheck {
+	i := c.IntrospectionConfig
+	return &introspectionCheck{i, newEndpoint("introspection", "introspection endpoint", i.Timeout, i.CacheTTL, deps)}
 }
 
 // Authenticate asks about the bearer token.
@@ -66,23 +63,25 @@ func (i *introspectionCheck) Authenticate(r *http.Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if !isB64Token(token) {
-		return Result{}, unauthenticated("malformed bearer token")
+	if !isB64Token(token) || len(token) > maxToken {
+		return Result{}, unauthenticated("bearer token that is malformed or longer than 16 KiB")
 	}
-	return i.endpoint.recallOr([]string{token}, func() (Result, time.Time, error) { return i.ask(r.Context(), token) })
+	return i.remembered.recallOr([]string{token}, func() (Result, time.Time, error) { return i.user(r.Context(), token) })
 }
 
-// ask returns the user, and the token's end if it is known.
-func (i *introspectionCheck) ask(ctx context.Context, token string) (result Result, end time.Time, err error) {
-	err = i.endpoint.ask(ctx,
-		func(ctx context.Context) (*http.Request, error) { return i.request(ctx, token) },
-		func(answer outgoing.Answer) error {
-			members, err := readIntrospected(answer)
-			if err == nil {
-				result.Name, end, err = i.judge(members, time.Now())
-			}
-			return err
-		})
+// user returns whom the endpoint names, and the token's end if it is known.
+func (i *introspectionCheck) user(ctx context.Context, token string) (result Result, end time.Time, err error) {
+	req, err := i.request(ctx, token)
+	if err != nil {
+		return result, end, unavailable("INTROSPECTION_URL is not a URL")
+	}
+	err = i.ask(req, func(answer outgoing.Answer) error {
+		members, err := readIntrospected(answer)
+		if err == nil {
+			result.Name, end, err = i.judge(members, time.Now())
+		}
+		return err
+	})
 	return result, end, err
 }
 
@@ -99,7 +98,7 @@ func (i *introspectionCheck) request(ctx context.Context, token string) (*http.R
 	req.Header = http.Header{
 		"Accept":       {"application/json"},
 		"Content-Type": {"application/x-www-form-urlencoded"},
-		"User-Agent":   {i.userAgent},
+		"User-Agent":   {i.UserAgent},
 		// Without a value it is not sent, and lets net/http ask again on a fresh connection if an idle one
 		// turns out to be closed.
 		"Idempotency-Key": nil,
@@ -111,9 +110,13 @@ func (i *introspectionCheck) request(ctx context.Context, token string) (*http.R
 	return req, nil
 }
 
-// Check asks about a token that nobody issued. Anything but a rejection is an error.
-func (i *introspectionCheck) Check(ctx context.Context) error {
-	switch _, _, err := i.ask(ctx, rand.Text()); {
+func (i *introspectionCheck) dependencies() []Dependency {
+	return []Dependency{{"introspection", setting.Host(i.URL), i.check, i.availability.String}}
+}
+
+// check asks about a token that nobody issued. Anything but a rejection is an error.
+func (i *introspectionCheck) check(ctx context.Context) error {
+	switch _, _, err := i.user(ctx, rand.Text()); {
 	case errors.Is(err, errInactive):
 		return nil
 	case errors.Is(err, ErrUnavailable):
@@ -122,6 +125,3 @@ func (i *introspectionCheck) Check(ctx context.Context) error {
 		return errors.New("INTROSPECTION_URL calls a random token active, so it would accept anyone")
 	}
 }
-
-// State is the endpoint's last known state.
-func (i *introspectionCheck) State() string { return i.endpoint.availability.String() }

@@ -3,8 +3,6 @@ package auth
 import (
 	"errors"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,11 +15,14 @@ const clockSkew = 5 * time.Second
 
 var errInactive = unauthenticated("token is not active")
 
-// introspected is the members of an answer (RFC 7662, section 2.2). A member that is null counts as absent.
-type introspected map[string]any
+const notRFC7662 = "its answer is not that of RFC 7662: "
 
-// readIntrospected is strict about the form of an answer: what is not RFC 7662's says nothing of the token.
-func readIntrospected(answer outgoing.Answer) (introspected, error) {
+// malformed is a member that is not as RFC 7662 says. Which token it is about depends on the caller.
+func malformed(fault string) error { return &ofCaller{answered: true, why: notRFC7662 + fault} }
+
+// readIntrospected is strict about the form of an answer: what is not RFC 7662's says nothing of the token. A
+// member that is null counts as absent (section 2.2).
+func readIntrospected(answer outgoing.Answer) (members, error) {
 	switch answer.Status {
 	case http.StatusOK:
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
@@ -29,42 +30,50 @@ func readIntrospected(answer outgoing.Answer) (introspected, error) {
 	default:
 		return nil, badStatus(answer.Status, "")
 	}
-	members, err := strictjson.Object(answer.Body)
+	m, err := strictjson.Object(answer.Body)
 	if err != nil {
-		return nil, errors.New("its answer is not that of RFC 7662: it is not a JSON object")
+		return nil, errors.New(notRFC7662 + "it is not a JSON object")
 	}
-	if _, ok := members["active"].(bool); !ok {
-		return nil, errors.New("its answer is not that of RFC 7662: active is missing or not a boolean")
+	if _, ok := m["active"].(bool); !ok {
+		return nil, errors.New(notRFC7662 + "active is missing or not a boolean")
 	}
-	return members, nil
-}
-
-// malformed is a member that is not as RFC 7662 says. Which token it is about depends on the caller.
-func malformed(member, fault string) error {
-	return &ofCaller{answered: true, why: "its answer is not that of RFC 7662: " + member + " " + fault}
+	for _, name := range []string{"exp", "nbf"} { // some servers write numbers as strings of digits
+		if digits, ok := m[name].(string); ok && strings.Trim(digits, "0123456789") == "" {
+			m[name] = strictjson.Number(digits)
+		}
+	}
+	return m, nil
 }
 
 // judge applies the rules to an answer. It returns the user, and when the token ends if that is said.
-func (i *introspectionCheck) judge(members introspected, now time.Time) (name string, end time.Time, err error) {
-	if members["active"] == false {
+func (i *introspectionCheck) judge(m members, now time.Time) (name string, end time.Time, err error) {
+	if m["active"] == false {
 		return "", end, errInactive
 	}
-	if err := members.checkKind(); err != nil {
+	if err := checkKind(m); err != nil {
 		return "", end, err
 	}
-	if end, err = members.checkTimes(now); err != nil {
+	if end, err = checkTimes(m, now); err != nil {
 		return "", end, err
 	}
 	if i.Audience != "" {
-		if err := members.checkAudience(i.Audience); err != nil {
-			return "", end, err
+		named, wellFormed := m.audience(i.Audience)
+		if !wellFormed && m["aud"] != nil {
+			return "", end, malformed("aud is not a string or an array of strings")
+		}
+		if !named {
+			return "", end, unauthenticated("token is for another audience (INTROSPECTION_AUDIENCE)")
 		}
 	}
-	if name, err = i.user(members); err != nil {
+	value, _ := m.lookup(i.SubjectField)
+	if text, ok := value.(string); value == nil || ok && strings.TrimSpace(text) == "" {
+		return "", end, unauthenticated("token without a user, such as one of client credentials: no " + i.SubjectField + " (INTROSPECTION_SUBJECT_FIELD)")
+	}
+	if name, err = userIn(value, i.SubjectField+" (INTROSPECTION_SUBJECT_FIELD)", malformed); err != nil {
 		return "", end, err
 	}
-	for _, word := range i.scope {
-		has := func(member string) bool { return rule{member, []string{word}}.matches(members[member]) }
+	for _, word := range strings.Fields(i.RequiredScope) {
+		has := func(member string) bool { return rule{member, []string{word}}.matches(m[member]) }
 		if !has("scope") && !has("scp") {
 			return name, end, forbidden("scope " + word + " is missing (INTROSPECTION_REQUIRED_SCOPE)")
 		}
@@ -72,36 +81,18 @@ func (i *introspectionCheck) judge(members introspected, now time.Time) (name st
 	return name, end, nil
 }
 
-func (i *introspectionCheck) user(members introspected) (string, error) {
-	value, _ := lookup(members, i.SubjectField)
-	if text, ok := value.(string); value == nil || ok && strings.TrimSpace(text) == "" {
-		return "", unauthenticated("token without a user, such as one of client credentials: no " + i.SubjectField + " (INTROSPECTION_SUBJECT_FIELD)")
-	}
-	name, err := parseName(value)
-	switch {
-	case errors.Is(err, errPlaceholder):
-		return "", unauthenticated(i.SubjectField + " (INTROSPECTION_SUBJECT_FIELD) " + err.Error())
-	case err != nil:
-		return "", malformed(i.SubjectField, err.Error()+" (INTROSPECTION_SUBJECT_FIELD)")
-	}
-	return name, nil
-}
-
 // checkKind rejects what is no access token, or no bearer token. Servers name the kind in several members.
-func (m introspected) checkKind() error {
-	for _, member := range []string{"token_type", "token_use", "token_usage", "typ"} {
-		switch kind, ok := m[member].(string); {
-		case m[member] == nil:
+func checkKind(m members) error {
+	for _, name := range []string{"token_type", "token_use", "token_usage", "typ"} {
+		switch kind, ok := m[name].(string); {
+		case m[name] == nil:
 		case !ok:
-			return malformed(member, "is not a string")
+			return malformed(name + " is not a string")
 		case !namesAccessToken(kind):
-			return unauthenticated("not an access token by its " + member)
+			return unauthenticated("not an access token by its " + name)
 		}
 	}
-	if m["cnf"] != nil {
-		return unauthenticated("token is bound to its sender (cnf), so it is not a bearer token")
-	}
-	return nil
+	return m.checkUnbound()
 }
 
 // namesAccessToken knows the spellings of servers: OAuth's Bearer, access_token of token type identifiers
@@ -118,60 +109,20 @@ func namesAccessToken(kind string) bool {
 }
 
 // checkTimes returns when the token ends, if that is said.
-func (m introspected) checkTimes(now time.Time) (end time.Time, err error) {
-	end, err = m.time("exp")
-	if err != nil {
-		return end, err
-	}
-	if !end.IsZero() && !now.Before(end) {
-		return end, unauthenticated("token has expired (exp)")
-	}
-	start, err := m.time("nbf")
-	if err != nil {
-		return end, err
-	}
-	if start.After(now.Add(clockSkew)) {
-		return end, unauthenticated("token is not valid yet (nbf)")
+func checkTimes(m members, now time.Time) (end time.Time, err error) {
+	for _, name := range []string{"exp", "nbf"} {
+		at, ok := m.time(name)
+		switch {
+		case m[name] == nil:
+		case !ok:
+			return end, malformed(name + " is not a number of seconds")
+		case name == "nbf" && at.After(now.Add(clockSkew)):
+			return end, unauthenticated("token is not valid yet (nbf)")
+		case name == "exp" && !now.Before(at):
+			return end, unauthenticated("token has expired (exp)")
+		case name == "exp":
+			end = at
+		}
 	}
 	return end, nil
-}
-
-// time is a member that is a number of seconds, or a string of digits. Fractions are left out.
-func (m introspected) time(member string) (time.Time, error) {
-	var text string
-	switch value := m[member].(type) {
-	case nil:
-		return time.Time{}, nil
-	case strictjson.Number:
-		text = value.String()
-	case string:
-		if value == "" || strings.Trim(value, "0123456789") != "" {
-			return time.Time{}, malformed(member, "is not a number")
-		}
-		text = value
-	default:
-		return time.Time{}, malformed(member, "is not a number")
-	}
-	seconds, err := strconv.ParseFloat(text, 64)
-	if err != nil || seconds > 1<<53 {
-		return time.Time{}, malformed(member, "is out of range")
-	}
-	return time.Unix(int64(max(seconds, 0)), 0), nil
-}
-
-// checkAudience reads aud, a string or an array of strings.
-func (m introspected) checkAudience(wanted string) error {
-	audiences, ok := m["aud"].([]any)
-	if !ok && m["aud"] != nil {
-		audiences = []any{m["aud"]}
-	}
-	for _, audience := range audiences {
-		if _, ok := audience.(string); !ok {
-			return malformed("aud", "is not a string or an array of strings")
-		}
-	}
-	if !slices.Contains(audiences, any(wanted)) {
-		return unauthenticated("token is for another audience (INTROSPECTION_AUDIENCE)")
-	}
-	return nil
 }

@@ -54,69 +54,39 @@ func TestIntrospectionReadsTheAnswer(t *testing.T) {
 		{name: "all that RFC 7662 knows", body: fmt.Sprintf(`,"scope":"a b","client_id":"c","username":"u","token_type":"Bearer","exp":%d,"iat":1,"nbf":1,"aud":["x","y"],"iss":"i","jti":"j","ext":{"a":[1]}`, later), scope: "b", aud: "y", user: "alice"},
 		{name: "another field", body: `,"username":"bob"`, field: "username", user: "bob"},
 		{name: "a path", body: `,"ext":{"user":{"id":"bob"}}`, field: "ext.user.id", user: "bob"},
-		{name: "a name with a dot", body: `,"ext.id":"bob","ext":{"id":"eve"}`, field: "ext.id", user: "bob"},
-		{name: "an integer names the user", body: `{"active":true,"sub":9007199254740993}`, user: "9007199254740993"},
 		{name: "aud as text", body: `,"aud":"y"`, aud: "y", user: "alice"},
 		{name: "members that are null", body: `,"aud":null,"exp":null,"nbf":null,"scope":null,"token_type":null,"token_use":null,"typ":null,"cnf":null`, user: "alice"},
-		{name: "two words of scope", body: `,"scope":"c b a"`, scope: "a b", user: "alice"},
-		{name: "scope as a list", body: `,"scope":["b","a"]`, scope: "a b", user: "alice"},
-		{name: "scp as words", body: `,"scp":"b a"`, scope: "a b", user: "alice"},
-		{name: "scp as a list", body: `,"scp":["b","a"]`, scope: "a b", user: "alice"},
 		{name: "scope and scp", body: `,"scope":"a","scp":["b"]`, scope: "a b", user: "alice"},
 		{name: "exp as a fraction", body: fmt.Sprintf(`,"exp":%d.5`, later), user: "alice"},
 		{name: "exp as a string of digits", body: fmt.Sprintf(`,"exp":"%d","nbf":"%d"`, later, past), user: "alice"},
 		{name: "nbf of a clock that is a little ahead", body: fmt.Sprintf(`,"nbf":%d`, now.Unix()+2), user: "alice"},
 
 		{name: "an inactive token", body: `{"active":false}`, want: auth.ErrUnauthenticated, says: "not active"},
-		{name: "an inactive token with a user", body: `{"active":false,"sub":"alice"}`, want: auth.ErrUnauthenticated},
 		{name: "an inactive token, whatever else", body: `{"active":false,"exp":"x","aud":7,"token_type":1}`, want: auth.ErrUnauthenticated},
 		{name: "an ended token", body: fmt.Sprintf(`,"exp":%d`, past), want: auth.ErrUnauthenticated, says: "exp"},
-		{name: "an ended token by a string", body: fmt.Sprintf(`,"exp":"%d"`, past), want: auth.ErrUnauthenticated, says: "exp"},
 		{name: "a token that ended in 1970", body: `,"exp":0`, want: auth.ErrUnauthenticated},
 		{name: "a token that ended before time began", body: `,"exp":-62135596800`, want: auth.ErrUnauthenticated},
 		{name: "a token of the future", body: fmt.Sprintf(`,"nbf":%d`, now.Unix()+30), want: auth.ErrUnauthenticated, says: "nbf"},
 		{name: "another audience", body: `,"aud":["x"]`, aud: "y", want: auth.ErrUnauthenticated, says: "INTROSPECTION_AUDIENCE"},
-		{name: "an audience that begins so", body: `,"aud":"yy"`, aud: "y", want: auth.ErrUnauthenticated},
-		{name: "no audience", body: `,"a":1`, aud: "y", want: auth.ErrUnauthenticated},
 		{name: "no user, as of client credentials", body: `{"active":true,"client_id":"c"}`, want: auth.ErrUnauthenticated, says: "INTROSPECTION_SUBJECT_FIELD"},
-		{name: "null for a user", body: `{"active":true,"sub":null}`, want: auth.ErrUnauthenticated},
 		{name: "an empty user", body: `{"active":true,"sub":" "}`, want: auth.ErrUnauthenticated},
 		{name: "no user on the path", body: `,"ext":null`, field: "ext.user.id", want: auth.ErrUnauthenticated},
 		{name: "a placeholder for everybody is nobody", body: `{"active":true,"sub":"Not supported currently. Use oid claim."}`, want: auth.ErrUnauthenticated, says: "INTROSPECTION_SUBJECT_FIELD"},
 		{name: "a token bound to a key", body: `,"cnf":{"jkt":"x"}`, want: auth.ErrUnauthenticated, says: "cnf"},
 		{name: "no scope", body: `,"a":1`, scope: "a", user: "alice", want: auth.ErrForbidden, says: "scope a is missing"},
-		{name: "another scope", body: `,"scope":"aa b","scp":"ab"`, scope: "a", user: "alice", want: auth.ErrForbidden},
 		{name: "one of two scopes", body: `,"scope":"a"`, scope: "a b", user: "alice", want: auth.ErrForbidden, says: "scope b is missing"},
 		{name: "wrong audience and scope is 401", body: `,"aud":"x","scope":""`, scope: "a", aud: "y", want: auth.ErrUnauthenticated},
 
 		{name: "no active", body: `{"sub":"alice"}`, want: auth.ErrUnavailable, says: "active"},
 		{name: "active as text", body: `{"active":"true","sub":"alice"}`, want: auth.ErrUnavailable, says: "active"},
-		{name: "active as a number", body: `{"active":1,"sub":"alice"}`, want: auth.ErrUnavailable},
-		{name: "active as null", body: `{"active":null,"sub":"alice"}`, want: auth.ErrUnavailable},
-		{name: "active in another case", body: `{"Active":true,"sub":"alice"}`, want: auth.ErrUnavailable},
-		{name: "active twice", body: `{"active":false,"active":true,"sub":"alice"}`, want: auth.ErrUnavailable},
-		{name: "sub twice", body: `,"sub":"bob"`, want: auth.ErrUnavailable},
-		{name: "a user that is no UTF-8", body: "{\"active\":true,\"sub\":\"J\xfcrgen\"}", want: auth.ErrUnavailable},
-		{name: "half a character in the user", body: `{"active":true,"sub":"a\ud83d"}`, want: auth.ErrUnavailable, says: "sub"},
-		{name: "a fraction for a user", body: `{"active":true,"sub":7.5}`, want: auth.ErrUnavailable, says: "fraction"},
 		{name: "an object for a user", body: `,"canary":{}`, field: "canary", want: auth.ErrUnavailable, says: "INTROSPECTION_SUBJECT_FIELD"},
-		{name: "a control character in the user", body: `{"active":true,"sub":"a\nb"}`, want: auth.ErrUnavailable},
-		{name: "a user of 257 bytes", body: `{"active":true,"sub":"` + strings.Repeat("a", 257) + `"}`, want: auth.ErrUnavailable},
 		{name: "exp as a word", body: `,"exp":"soon"`, want: auth.ErrUnavailable, says: "exp is not a number"},
-		{name: "exp as an empty string", body: `,"exp":""`, want: auth.ErrUnavailable, says: "exp"},
-		{name: "exp as a boolean", body: `,"exp":true`, want: auth.ErrUnavailable, says: "exp"},
 		{name: "exp beyond all bounds", body: `,"exp":1e300`, want: auth.ErrUnavailable, says: "exp"},
 		{name: "nbf as a list", body: `,"nbf":[1]`, want: auth.ErrUnavailable, says: "nbf"},
 		{name: "token_type as a number", body: `,"token_type":1`, want: auth.ErrUnavailable, says: "token_type"},
-		{name: "aud as a number", body: `,"aud":7`, aud: "y", want: auth.ErrUnavailable, says: "aud"},
 		{name: "aud as numbers", body: `,"aud":["y",7]`, aud: "y", want: auth.ErrUnavailable, says: "aud"},
 		{name: "scope as an object", body: `,"scope":{"a":1}`, scope: "a", user: "alice", want: auth.ErrForbidden, says: "scope"},
-		{name: "nothing", body: ``, want: auth.ErrUnavailable, says: "JSON object"},
-		{name: "null", body: `null`, want: auth.ErrUnavailable},
-		{name: "a list", body: `[{"active":true,"sub":"alice"}]`, want: auth.ErrUnavailable},
 		{name: "a page", body: `<html>canary`, want: auth.ErrUnavailable},
-		{name: "a second document", body: `{"active":true,"sub":"alice"}{}`, want: auth.ErrUnavailable},
-		{name: "64 KiB and more", body: `{"active":true,"sub":"alice"}` + strings.Repeat(" ", 64<<10), want: auth.ErrUnavailable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			body := test.body
@@ -166,44 +136,37 @@ func TestIntrospectionAcceptsAccessTokensAlone(t *testing.T) {
 
 func TestTheEndpointsHealthIsNotJudgedByTheToken(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		status int
-		body   string
+	for _, row := range []struct {
 		state  string
+		status []int
+		bodies []string
 	}{
-		{200, `{"active":false}`, "ok"},
-		{200, `{"active":true}`, "ok"},
-		{200, `{"active":true,"sub":"` + strings.Repeat("a", 300) + `"}`, "ok"},
-		{200, `{"active":true,"sub":"alice","token_use":"refresh_token"}`, "ok"},
-		{200, `{"active":true,"sub":"alice","exp":"soon"}`, "ok"},
-		{400, ``, "not asked"},
-		{413, ``, "not asked"},
-		{431, ``, "not asked"},
-		{200, `{"active":"yes"}`, "failed"},
-		{200, ``, "failed"},
-		{201, `{"active":true,"sub":"alice"}`, "failed"},
-		{204, ``, "failed"},
-		{302, ``, "failed"},
-		{401, ``, "failed"},
-		{403, ``, "failed"},
-		{404, ``, "failed"},
-		{429, ``, "failed"},
-		{500, `{"active":true,"sub":"alice"}`, "failed"},
+		{"ok", []int{200}, []string{
+			`{"active":false}`, `{"active":true}`, `{"active":true,"sub":"alice","token_use":"refresh_token"}`,
+			`{"active":true,"sub":"` + strings.Repeat("a", 300) + `"}`, `{"active":true,"sub":"alice","exp":"soon"}`,
+		}},
+		{"not asked", []int{400, 413, 431}, []string{""}},
+		{"failed", []int{200}, []string{`{"active":"yes"}`, ""}},
+		{"failed", []int{201, 204, 302, 401, 403, 404, 429, 500}, []string{`{"active":true,"sub":"alice"}`}},
 	} {
-		i := newIntrospection(t, answering(test.status, test.body), nil)
-		_, err := i.Authenticate(withBearer("opaque"))
-		require.Error(t, err)
-		assert.Contains(t, state(i), test.state, "%d %s", test.status, test.body)
-		if test.status != 200 {
-			require.ErrorIs(t, err, auth.ErrUnavailable)
-			assert.Contains(t, err.Error(), fmt.Sprint("status ", test.status))
+		for _, status := range row.status {
+			for _, body := range row.bodies {
+				i := newIntrospection(t, answering(status, body), nil)
+				_, err := i.Authenticate(withBearer("opaque"))
+				require.Error(t, err)
+				assert.Contains(t, state(i), row.state, "%d %s", status, body)
+				if status != 200 {
+					require.ErrorIs(t, err, auth.ErrUnavailable)
+					assert.Contains(t, err.Error(), fmt.Sprint("status ", status))
+				}
+			}
 		}
 	}
 }
 
 func TestIntrospectionAsksAsRFC7662AndRFC6749Say(t *testing.T) {
 	t.Parallel()
-	const token = "token=a%2Bb%2F~c%3D&token_type_hint=access_token"
+	const token = "token=azAZ09-._~%2B%2F%3D&token_type_hint=access_token"
 	for method, body := range map[string]string{
 		"basic": token,
 		"post":  "client_id=tokenvend%3A1&client_secret=" + url.QueryEscape(clientSecret) + "&" + token,
@@ -224,8 +187,7 @@ func TestIntrospectionAsksAsRFC7662AndRFC6749Say(t *testing.T) {
 			_, _ = io.WriteString(w, `{"active":true,"sub":"alice"}`)
 		}))
 		i := newIntrospection(t, nil, func(c *auth.IntrospectionConfig) { c.URL, c.Auth = server.URL, method })
-		_, err := i.Authenticate(request("Authorization", "Bearer a+b/~c=", "Cookie", "session=1"))
-		require.NoError(t, err)
+		expect(t, i, request("Authorization", "Bearer azAZ09-._~+/=", "Cookie", "session=1"), nil)
 		server.Close()
 	}
 }
@@ -236,58 +198,32 @@ func TestIntrospectionCredential(t *testing.T) {
 		t.Error("asked about what is no token")
 		return respond(500, ""), nil
 	}, nil)
-	for name, test := range map[string]struct {
-		headers []string
-		want    error
-	}{
-		"nothing":          {nil, auth.ErrNoCredential},
-		"a cookie":         {[]string{"Cookie", "session=1"}, auth.ErrNoCredential},
-		"Basic":            {[]string{"Authorization", "Basic eDp5"}, auth.ErrNoCredential},
-		"Bearer alone":     {[]string{"Authorization", "Bearer"}, auth.ErrUnauthenticated},
-		"two bearers":      {[]string{"Authorization", "Bearer a", "Authorization", "Bearer b"}, auth.ErrUnauthenticated},
-		"a space within":   {[]string{"Authorization", "Bearer a b"}, auth.ErrUnauthenticated},
-		"a comma within":   {[]string{"Authorization", "Bearer a,b"}, auth.ErrUnauthenticated},
-		"padding within":   {[]string{"Authorization", "Bearer a=b"}, auth.ErrUnauthenticated},
-		"padding alone":    {[]string{"Authorization", "Bearer =="}, auth.ErrUnauthenticated},
-		"bytes beyond":     {[]string{"Authorization", "Bearer é"}, auth.ErrUnauthenticated},
-		"more than 16 KiB": {[]string{"Authorization", "Bearer " + strings.Repeat("a", 16<<10+1)}, auth.ErrUnauthenticated},
+	for authorization, want := range map[string]error{
+		"": auth.ErrNoCredential, "Basic eDp5": auth.ErrNoCredential,
+		"Bearer": auth.ErrUnauthenticated, "Bearer a b": auth.ErrUnauthenticated, "Bearer a,b": auth.ErrUnauthenticated,
+		"Bearer a=b": auth.ErrUnauthenticated, "Bearer ==": auth.ErrUnauthenticated, "Bearer é": auth.ErrUnauthenticated,
+		"Bearer " + strings.Repeat("a", 16<<10+1): auth.ErrUnauthenticated,
 	} {
-		_, err := i.Authenticate(request(test.headers...))
-		require.ErrorIs(t, err, test.want, name)
+		expect(t, i, request("Authorization", authorization, "Cookie", "session=1"), want, authorization)
 	}
 }
 
-func TestIntrospectionRemembersAnAcceptedTokenUntilItEnds(t *testing.T) {
+func TestIntrospectionRemembersATokenUntilItEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		calls, active := 0, true
-		var exp time.Time
+		calls, exp := 0, time.Now().Add(10*time.Second)
 		i := newIntrospection(t, func(*http.Request) (*http.Response, error) {
 			calls++
-			return respond(200, fmt.Sprintf(`{"active":%v,"sub":"alice","exp":"%d"}`, active, exp.Unix())), nil
+			return respond(200, fmt.Sprintf(`{"active":true,"sub":"alice","exp":"%d"}`, exp.Unix())), nil
 		}, func(c *auth.IntrospectionConfig) { c.CacheTTL = 30 * time.Second })
-		ask := func(want error, asked int) {
-			t.Helper()
-			before := calls
-			_, err := i.Authenticate(withBearer("opaque"))
-			require.ErrorIs(t, err, want)
-			require.Equal(t, asked, calls-before)
+		for _, wait := range []time.Duration{0, 10*time.Second - time.Nanosecond} {
+			time.Sleep(wait)
+			expect(t, i, withBearer("opaque"), nil)
+			require.Equal(t, 1, calls)
 		}
-		exp = time.Now().Add(time.Hour)
-		ask(nil, 1)
-		active = false
-		time.Sleep(30*time.Second - time.Nanosecond)
-		ask(nil, 0)
 		time.Sleep(time.Nanosecond)
-		ask(auth.ErrUnauthenticated, 1)
-		ask(auth.ErrUnauthenticated, 1)
-
-		active, exp = true, time.Now().Add(10*time.Second)
-		ask(nil, 1)
-		time.Sleep(10*time.Second - time.Nanosecond)
-		ask(nil, 0)
-		time.Sleep(time.Nanosecond)
-		ask(auth.ErrUnauthenticated, 1)
+		expect(t, i, withBearer("opaque"), auth.ErrUnauthenticated)
+		require.Equal(t, 2, calls)
 		synctest.Wait()
 	})
 }
@@ -295,55 +231,24 @@ func TestIntrospectionRemembersAnAcceptedTokenUntilItEnds(t *testing.T) {
 func TestIntrospectionCheckWantsARejection(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name   string
-		status int
-		body   string
-		says   string
+		status     int
+		body, says string
 	}{
-		{"not active is well", 200, `{"active":false}`, ""},
-		{"a random token is active", 200, `{"active":true,"sub":"alice"}`, "random token"},
-		{"a random token is active, of the wrong kind", 200, `{"active":true}`, "random token"},
-		{"a random token is active, without the scope", 200, `{"active":true,"sub":"alice","scope":"b"}`, "random token"},
-		{"our client is refused", 401, ``, "INTROSPECTION_CLIENT_ID"},
-		{"our client is refused by 400", 400, ``, "INTROSPECTION_AUTH"},
-		{"a page", 200, `<html>canary`, "RFC 7662"},
-		{"a wrong path", 404, ``, "INTROSPECTION_URL at https://issuer.example"},
+		{200, `{"active":false}`, ""},
+		{200, `{"active":true,"sub":"alice"}`, "random token"},
+		{200, `{"active":true}`, "random token"},
+		{200, `{"active":true,"sub":"alice","scope":"b"}`, "random token"},
+		{401, ``, "INTROSPECTION_CLIENT_ID"},
+		{400, ``, "INTROSPECTION_AUTH"},
+		{404, ``, "INTROSPECTION_URL at https://issuer.example"},
+		{200, `<html>canary`, "RFC 7662"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			i := newIntrospection(t, answering(test.status, test.body), func(c *auth.IntrospectionConfig) { c.RequiredScope = "a" })
-			err := check(t, i)
-			if test.says == "" {
-				require.NoError(t, err)
-				return
-			}
+		i := newIntrospection(t, answering(test.status, test.body), func(c *auth.IntrospectionConfig) { c.RequiredScope = "a" })
+		if err := check(t, i); test.says == "" {
+			require.NoError(t, err)
+		} else {
 			require.ErrorContains(t, err, test.says)
 			assert.NotContains(t, err.Error(), "canary")
-		})
-	}
-}
-
-func TestIntrospectionConfiguration(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		says   string
-		change func(*auth.Config)
-	}{
-		{"INTROSPECTION_URL is required", func(c *auth.Config) { c.IntrospectionConfig.URL = "" }},
-		{"INTROSPECTION_URL must be", func(c *auth.Config) { c.IntrospectionConfig.URL = "introspect" }},
-		{"INSECURE_HTTP_HOSTS", func(c *auth.Config) { c.InsecureHTTPHosts = nil }},
-		{"INTROSPECTION_CLIENT_ID is required", func(c *auth.Config) { c.ClientID = "" }},
-		{"INTROSPECTION_CLIENT_SECRET is required", func(c *auth.Config) { c.ClientSecret = secret.Source{} }},
-		{"INTROSPECTION_AUTH must be basic or post", func(c *auth.Config) { c.Auth = "jwt" }},
-		{"INTROSPECTION_SUBJECT_FIELD must be", func(c *auth.Config) { c.SubjectField = "a..b" }},
-		{"INTROSPECTION_TIMEOUT must be", func(c *auth.Config) { c.IntrospectionConfig.Timeout = 0 }},
-		{"INTROSPECTION_CACHE_TTL must be", func(c *auth.Config) { c.IntrospectionConfig.CacheTTL = time.Hour }},
-	} {
-		c := introspectionConfig()
-		c.IntrospectionConfig.URL, c.InsecureHTTPHosts = "http://keycloak:8080/introspect", setting.List{"keycloak"}
-		require.NoError(t, c.Validate())
-		test.change(&c)
-		err := c.Validate()
-		require.ErrorContains(t, err, test.says)
-		assert.NotContains(t, err.Error(), "\n", "one fault is one line")
+		}
 	}
 }

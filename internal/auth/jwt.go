@@ -9,10 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"golang.org/x/net/http/httpguts"
 
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/setting"
@@ -31,37 +31,51 @@ type JWTConfig struct {
 	SubjectClaim   string        `envconfig:"JWT_SUBJECT_CLAIM" group:"Session check jwt" default:"sub" desc:"path of the claim that names the user"`
 	RequiredClaims Rules         `envconfig:"JWT_REQUIRED_CLAIMS" group:"Session check jwt" desc:"path=value or path=value|value, comma separated, all needed; missing: 403"`
 	Leeway         time.Duration `envconfig:"JWT_LEEWAY" group:"Session check jwt" default:"30s" desc:"for exp, nbf and iat; at most 5m"`
+
+	allowed []jose.SignatureAlgorithm // set by validateJWT
+	static  *atomic.Pointer[keySet]   // the keys of Secret or PublicKey, set by validateJWT
 }
+
+var keyVariables = []string{"JWT_JWKS_URL", "JWT_PUBLIC_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_SECRET", "JWT_SECRET_FILE"}
 
 // anyAudience is the JWT_AUDIENCE that switches the check off.
 const anyAudience = "any"
 
-func (c *JWTConfig) validate(p *setting.Problems, insecureHosts setting.List) {
-	c.validateKeys(p, insecureHosts)
-	if len(c.Audience) == 0 {
+func (c *Config) validateJWT(p *setting.Problems) {
+	j := &c.JWTConfig
+	j.validateKeys(p, c.InsecureHTTPHosts)
+	if len(j.Audience) == 0 {
 		p.Required("JWT_AUDIENCE", "the aud of your API's tokens; any switches the check off")
 	}
-	if len(c.Audience) > 1 && slices.Contains(c.Audience, anyAudience) {
+	if len(j.Audience) > 1 && slices.Contains(j.Audience, anyAudience) {
 		p.Add("JWT_AUDIENCE", "must be any, or a list of audiences")
 	}
-	if c.Cookie != "" && !httpguts.ValidHeaderFieldName(c.Cookie) { // the same grammar (RFC 6265, section 4.1.1)
-		p.Add("JWT_COOKIE", "must be the name of a cookie")
+	if j.Cookie != "" {
+		fieldNames(p, "JWT_COOKIE", "the name of a cookie", j.Cookie)
 	}
-	if c.Header != "" {
-		headerName(p, "JWT_HEADER", c.Header)
-		if canonical := http.CanonicalHeaderKey(c.Header); canonical == "Authorization" || canonical == "Cookie" {
+	if j.Header != "" {
+		fieldNames(p, "JWT_HEADER", "the name of a header", j.Header)
+		if canonical := http.CanonicalHeaderKey(j.Header); canonical == "Authorization" || canonical == "Cookie" {
 			p.Add("JWT_HEADER", "must be another header: Authorization is looked at anyway, and JWT_COOKIE names a cookie")
 		}
 	}
-	memberPath(p, "JWT_SUBJECT_CLAIM", c.SubjectClaim)
-	p.Between("JWT_LEEWAY", c.Leeway, 0, 5*time.Minute)
+	memberPath(p, "JWT_SUBJECT_CLAIM", j.SubjectClaim)
+	p.Between("JWT_LEEWAY", j.Leeway, 0, 5*time.Minute)
 }
 
 func (c *JWTConfig) validateKeys(p *setting.Problems, insecureHosts setting.List) {
+	var err error
+	if c.allowed, err = c.allowedAlgorithms(c.Algorithms); err != nil {
+		p.Add("JWT_ALGORITHMS", "%s", err)
+		c.allowed, _ = c.allowedAlgorithms(nil)
+	}
 	var given []string
 	for _, source := range []secret.Source{c.Secret, c.PublicKey} {
 		if source.IsSet() {
 			given = append(given, source.Name())
+			if c.static, err = follow(source, c.parseStatic); err != nil {
+				p.Add(source.Name(), "%s", err)
+			}
 		}
 	}
 	if c.JWKSURL != "" {
@@ -75,7 +89,7 @@ func (c *JWTConfig) validateKeys(p *setting.Problems, insecureHosts setting.List
 		p.Add(given[0], "and %s are both set; set only one of JWT_SECRET, JWT_PUBLIC_KEY and JWT_JWKS_URL", given[1])
 	case len(given) == 1 && len(c.Issuers) > 1:
 		p.Add("JWT_ISSUER", "must be one issuer with %s; without it the keys of each are found by discovery", given[0])
-	case len(given) == 0 && len(c.Issuers) == 0 && !p.Has("JWT_SECRET_FILE") && !p.Has("JWT_PUBLIC_KEY_FILE"):
+	case len(given) == 0 && len(c.Issuers) == 0 && !slices.ContainsFunc(keyVariables, isInEnvironment): // or it is at fault
 		p.Required("JWT_ISSUER", "or a key in JWT_JWKS_URL, JWT_PUBLIC_KEY or JWT_SECRET")
 	}
 	for n, iss := range c.Issuers {
@@ -89,37 +103,16 @@ func (c *JWTConfig) validateKeys(p *setting.Problems, insecureHosts setting.List
 			p.Add("JWT_ISSUER", "%s", err)
 		}
 	}
-	keys := *c
-	if _, err := c.allowed(); err != nil {
-		p.Add("JWT_ALGORITHMS", "%s", err)
-		keys.Algorithms = nil
-	}
-	if source := keys.static(); source.IsSet() {
-		if _, err := keys.parseStatic(source.Get().Reveal()); err != nil {
-			p.Add(source.Name(), "must be %s", err)
-		}
-	}
 }
 
-// static is the variable that holds the keys themselves, if one does.
-func (c *JWTConfig) static() secret.Source {
+// allowedAlgorithms is JWT_ALGORITHMS with both names of EdDSA, or its default.
+func (c *JWTConfig) allowedAlgorithms(names []string) (list []jose.SignatureAlgorithm, err error) {
+	possible, usual := asymmetric, []string{"RS256", "PS256", "ES256", "ES384", "EdDSA"}
 	if c.Secret.IsSet() {
-		return c.Secret
-	}
-	return c.PublicKey
-}
-
-// allowed is JWT_ALGORITHMS with both names of EdDSA, or its default.
-func (c *JWTConfig) allowed() (list []jose.SignatureAlgorithm, err error) {
-	possible, names := asymmetric, []string(c.Algorithms)
-	if c.Secret.IsSet() {
-		possible = symmetric
+		possible, usual = symmetric, []string{"HS256"}
 	}
 	if names == nil {
-		names = []string{"RS256", "PS256", "ES256", "ES384", "EdDSA"}
-		if c.Secret.IsSet() {
-			names = []string{"HS256"}
-		}
+		names = usual
 	}
 	for _, name := range names {
 		algorithm := jose.SignatureAlgorithm(name)
@@ -133,52 +126,33 @@ func (c *JWTConfig) allowed() (list []jose.SignatureAlgorithm, err error) {
 	return list, nil
 }
 
-func (c *JWTConfig) warnings() (all []string) {
-	if slices.Contains(c.Audience, anyAudience) {
-		all = append(all, "JWT_AUDIENCE=any accepts tokens that the issuer made for other applications")
-	}
-	if c.JWKSURL != "" && len(c.Issuers) == 0 {
-		all = append(all, "JWT_JWKS_URL without JWT_ISSUER accepts tokens of every issuer that uses these keys, such as other tenants")
-	}
-	return all
-}
-
 // jwtCheck checks a signed JSON Web Token (RFC 7519, with RFC 8725 as its guide).
 type jwtCheck struct {
 	JWTConfig
-	allowedAlgorithms []jose.SignatureAlgorithm
-	issuers           []*issuer
-	remembered        *remembered
+	looked     string // where for a token, in words
+	issuers    []*issuer
+	remembered *remembered
 }
 
-func newJWTCheck(c JWTConfig, insecureHosts setting.List, deps Deps) (*jwtCheck, error) {
-	c.Header = http.CanonicalHeaderKey(c.Header)
-	allowed, err := c.allowed()
-	if err != nil {
-		return nil, fmt.Errorf("JWT_ALGORITHMS %w", err)
+func newJWTCheck(c Config, deps Deps) *jwtCheck {
+	j := &jwtCheck{JWTConfig: c.JWTConfig, looked: "no bearer token", remembered: newRemembered("jwt", maxRemembered, deps)}
+	if j.Header != "" {
+		j.Header = http.CanonicalHeaderKey(j.Header)
+		j.looked += ", no header " + j.Header + " (JWT_HEADER)"
 	}
-	j := &jwtCheck{JWTConfig: c, allowedAlgorithms: allowed, remembered: newRemembered("jwt", deps)}
-	names := c.Issuers
-	if len(names) == 0 {
-		names = []string{""} // any
+	if j.Cookie != "" {
+		j.looked += ", no cookie " + j.Cookie + " (JWT_COOKIE)"
 	}
-	static := c.static()
-	for _, name := range names {
-		i := &issuer{name: name}
-		if static.IsSet() {
-			if i.keys, err = newStaticKeys(static, c.parseStatic, deps.Logger); err != nil {
-				return nil, err
-			}
-		} else {
-			i.server = newKeyServer(name, c.JWKSURL, allowed, insecureHosts, deps)
-			i.keys = i.server
-		}
-		j.issuers = append(j.issuers, i)
+	for _, name := range j.Issuers {
+		j.issuers = append(j.issuers, &issuer{name: name, static: j.static})
 	}
-	if !static.IsSet() {
-		registerKeyServers(deps.Registerer, j.issuers)
+	if j.issuers == nil {
+		j.issuers = []*issuer{{static: j.static}} // any
 	}
-	return j, nil
+	if j.static == nil {
+		fetchKeys(j.issuers, c, deps)
+	}
+	return j
 }
 
 // Authenticate checks the request's token. An accepted one is remembered until it ends, for a minute at
@@ -191,55 +165,55 @@ func (j *jwtCheck) Authenticate(r *http.Request) (Result, error) {
 	if len(compact) > maxToken {
 		return Result{}, unauthenticated("token is longer than 16 KiB")
 	}
-	now := time.Now()
-	h := j.remembered.hash(j.keysInUse(now), compact)
-	if id, ok := j.remembered.recall(h, now); ok {
-		return Result{Identity: id}, nil
-	}
-	t, err := j.parse(compact)
-	if err != nil {
-		return Result{}, err
-	}
-	// The claims come before the signature: they name the issuer whose keys count, and no token that would
-	// be rejected anyway makes us fetch keys.
-	id, end, err := j.readClaims(t.claims, now)
-	if err != nil {
-		return Result{}, err
-	}
-	until, err := j.issuerOf(id.Issuer).verify(r.Context(), t, j.remembered.hash(compact))
-	if err != nil {
-		return Result{}, err
-	}
-	for _, rule := range j.RequiredClaims {
-		if claim, _ := lookup(t.claims, rule.path); !rule.matches(claim) {
-			return Result{Identity: id}, forbidden("required claim " + rule.path + " is missing or has another value (JWT_REQUIRED_CLAIMS)")
-		}
-	}
-	if end.Before(until) {
-		until = end
-	}
-	j.remembered.remember(h, id, now, until)
-	return Result{Identity: id}, nil
+	return j.remembered.recallOr([]string{j.keysInUse(), compact}, func() (Result, time.Time, error) {
+		id, end, err := j.verify(r.Context(), compact, time.Now())
+		return Result{Identity: id}, end, err
+	})
 }
 
 // credential finds the token. The first place that holds one decides, as with checks.
-func (j *jwtCheck) credential(r *http.Request) (string, error) {
-	looked := "no bearer token"
+func (j *jwtCheck) credential(r *http.Request) (token string, err error) {
+	err = ErrNoCredential
 	if j.Header != "" {
-		if token, err := single(r, j.Header); !errors.Is(err, ErrNoCredential) {
-			return token, err
-		}
-		looked += ", no header " + j.Header + " (JWT_HEADER)"
-	}
-	token, err := bearer(r)
-	if j.Cookie != "" && errors.Is(err, ErrNoCredential) {
-		token, err = cookie(r, j.Cookie)
-		looked += ", no cookie " + j.Cookie + " (JWT_COOKIE)"
+		token, err = single(r, j.Header)
 	}
 	if errors.Is(err, ErrNoCredential) {
-		return "", fmt.Errorf("%w: %s", err, looked)
+		token, err = bearer(r)
+	}
+	if j.Cookie != "" && errors.Is(err, ErrNoCredential) {
+		token, err = cookie(r, j.Cookie)
+	}
+	if errors.Is(err, ErrNoCredential) {
+		err = fmt.Errorf("%w: %s", err, j.looked)
 	}
 	return token, err
+}
+
+// verify applies all rules to a token, which is good until end.
+func (j *jwtCheck) verify(ctx context.Context, compact string, now time.Time) (id Identity, end time.Time, err error) {
+	t, err := j.parse(compact)
+	if err != nil {
+		return id, end, err
+	}
+	// The claims come before the signature: they name the issuer whose keys count, and no token that would
+	// be rejected anyway makes us fetch keys.
+	id, end, err = j.readClaims(t.claims, now)
+	if err != nil {
+		return id, end, err
+	}
+	until, err := j.issuerOf(id.Issuer).verify(ctx, t, j.remembered.hash(compact))
+	if err != nil {
+		return id, end, err
+	}
+	for _, rule := range j.RequiredClaims {
+		if claim, _ := t.claims.lookup(rule.path); !rule.matches(claim) {
+			return id, end, forbidden("required claim " + rule.path + " is missing or has another value (JWT_REQUIRED_CLAIMS)")
+		}
+	}
+	if until.Before(end) {
+		end = until
+	}
+	return id, end, nil
 }
 
 // issuerOf is the one of that name, or the one that stands for any, or nil.
@@ -253,10 +227,10 @@ func (j *jwtCheck) issuerOf(name string) *issuer {
 }
 
 // keysInUse changes whenever the keys of an issuer do, and never back.
-func (j *jwtCheck) keysInUse(now time.Time) string {
+func (j *jwtCheck) keysInUse() string {
 	var sum uint64 // of terms that only grow
 	for _, i := range j.issuers {
-		if set, _ := i.keys.current(now); set != nil {
+		if set := i.current().keySet; set != nil {
 			sum += set.serial
 		}
 	}
@@ -265,7 +239,7 @@ func (j *jwtCheck) keysInUse(now time.Time) string {
 
 // ready reports whether there have been keys of one issuer.
 func (j *jwtCheck) ready() bool {
-	return slices.ContainsFunc(j.issuers, func(i *issuer) bool { return i.server == nil || i.server.set.Load() != nil })
+	return slices.ContainsFunc(j.issuers, func(i *issuer) bool { return i.current().keySet != nil })
 }
 
 // run keeps fetched keys fresh until ctx ends.
@@ -277,4 +251,33 @@ func (j *jwtCheck) run(ctx context.Context) {
 		}
 	}
 	running.Wait()
+}
+
+func (j *jwtCheck) dependencies() (all []Dependency) {
+	for _, i := range j.issuers {
+		if i.server == nil {
+			const state = "ok, keys from the environment"
+			all = append(all, Dependency{"jwt", state, nothingToAsk, func() string { return state }})
+		} else {
+			all = append(all, Dependency{"jwt", i.server.detail(), i.server.check, i.server.state})
+		}
+	}
+	return all
+}
+
+func (j *jwtCheck) warnings() (all []string) {
+	if slices.Contains(j.Audience, anyAudience) {
+		all = append(all, "JWT_AUDIENCE=any accepts tokens that the issuer made for other applications")
+	}
+	if j.JWKSURL != "" && len(j.Issuers) == 0 {
+		all = append(all, "JWT_JWKS_URL without JWT_ISSUER accepts tokens of every issuer that uses these keys, such as other tenants")
+	}
+	for _, i := range j.issuers {
+		if set := i.current().keySet; set != nil {
+			for _, line := range set.skipped {
+				all = append(all, "key set of "+i.server.detail()+": "+line)
+			}
+		}
+	}
+	return all
 }

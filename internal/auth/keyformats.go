@@ -27,20 +27,13 @@ func parseJWKS(document []byte, allowed []jose.SignatureAlgorithm) (*keySet, err
 	}
 	set := newKeySet()
 	for n, one := range list.Keys {
-		members, err := strictjson.Object(one)
-		var k key
-		if err == nil {
-			k, err = parseJWK(members)
-		}
-		if err == nil {
-			err = k.usable(allowed)
-		}
+		k, err := parseJWK(one, allowed)
 		if err == nil {
 			set.keys = append(set.keys, k)
 			continue
 		}
-		id, _ := members["kid"].(string)
-		set.skipped = append(set.skipped, fmt.Sprintf("key %d of %d (kid %q): %s", n+1, len(list.Keys), id[:min(len(id), 64)], err))
+		id := k.id[:min(len(k.id), 64)]
+		set.skipped = append(set.skipped, fmt.Sprintf("key %d of %d (kid %q): %s", n+1, len(list.Keys), id, err))
 	}
 	if len(set.keys) == 0 {
 		why := append([]string{"the key set holds no usable key"}, set.skipped[:min(len(set.skipped), 8)]...)
@@ -49,56 +42,52 @@ func parseJWKS(document []byte, allowed []jose.SignatureAlgorithm) (*keySet, err
 	return set, nil
 }
 
-// numbers are the members of a JWK that hold base64url, by the bytes that they must have on a curve.
-var (
-	numbers     = []string{"n", "e", "x", "y"}
-	coordinates = map[any]int{"P-256": 32, "P-384": 48, "P-521": 66}
-)
+// coordinates are how many bytes x and y have on a curve.
+var coordinates = map[string]int{"P-256": 32, "P-384": 48, "P-521": 66}
 
-func parseJWK(members map[string]any) (key, error) {
-	use, ops := members["use"], members["key_ops"]
-	list, isList := ops.([]any)
-	switch {
-	case use != nil && use != "" && use != "sig":
-		return key{}, errors.New("it is not for signatures (use)")
-	case isList && !slices.Contains(list, any("verify")):
-		return key{}, errors.New("it is not for verifying (key_ops)")
-	case members["kty"] == "oct":
-		return key{}, errors.New("it is a symmetric key, which everybody could sign with")
-	case members["d"] != nil:
-		return key{}, errors.New("it is a private key, which everybody could sign with")
+// parseJWK reads a key that can be used. With an error, the key holds its id at most.
+func parseJWK(text []byte, allowed []jose.SignatureAlgorithm) (k key, err error) {
+	members, err := strictjson.Object(text)
+	if err != nil {
+		return k, err
 	}
 	// Certificates are not what the key is trusted for, so an odd one must not cost us the key.
-	reduced := map[string]any{}
-	for _, name := range []string{"kty", "crv", "kid", "alg"} {
+	reduced := map[string]string{}
+	for _, name := range []string{"kty", "crv", "kid", "alg", "n", "e", "x", "y"} {
 		if text, ok := members[name].(string); ok {
 			reduced[name] = text
 		}
 	}
-	for _, name := range numbers {
-		text, ok := members[name].(string)
-		if !ok {
-			continue
-		}
-		value, err := lenientBase64(text)
+	k.id = reduced["kid"]
+	use, ops := members["use"], members["key_ops"]
+	list, isList := ops.([]any)
+	switch {
+	case use != nil && use != "" && use != "sig":
+		return k, errors.New("it is not for signatures (use)")
+	case isList && !slices.Contains(list, any("verify")):
+		return k, errors.New("it is not for verifying (key_ops)")
+	case reduced["kty"] == "oct":
+		return k, errors.New("it is a symmetric key, which everybody could sign with")
+	case members["d"] != nil:
+		return k, errors.New("it is a private key, which everybody could sign with")
+	}
+	for _, name := range []string{"n", "e", "x", "y"} {
+		value, err := lenientBase64(reduced[name])
 		if err != nil {
-			return key{}, errors.New(name + " is not base64url")
+			return k, errors.New(name + " is not base64url")
 		}
-		if size := coordinates[members["crv"]]; size > 0 { // leading zeros, too few or too many
+		if size := coordinates[reduced["crv"]]; size > 0 { // leading zeros, too few or too many
 			value = bytes.TrimLeft(value, "\x00")
 			value = append(make([]byte, max(size-len(value), 0)), value...)
 		}
 		reduced[name] = base64.RawURLEncoding.EncodeToString(value)
 	}
-	text, err := json.Marshal(reduced)
-	if err != nil {
-		return key{}, err
-	}
 	var jwk jose.JSONWebKey
-	if jwk.UnmarshalJSON(text) != nil || !jwk.IsPublic() || !jwk.Valid() {
-		return key{}, errors.New("its kind (kty, crv) is not supported, or its numbers are no valid key")
+	if text, err = json.Marshal(reduced); err != nil || jwk.UnmarshalJSON(text) != nil || !jwk.IsPublic() || !jwk.Valid() {
+		return k, errors.New("its kind (kty, crv) is not supported, or its numbers are no valid key")
 	}
-	return key{jwk.KeyID, jose.SignatureAlgorithm(jwk.Algorithm), jwk.Key}, nil
+	k.algorithm, k.material = jose.SignatureAlgorithm(jwk.Algorithm), jwk.Key
+	return k, k.usable(allowed)
 }
 
 // lenientBase64 reads either alphabet, with padding or without.
@@ -108,25 +97,22 @@ func lenientBase64(text string) ([]byte, error) {
 }
 
 // parseStatic reads JWT_SECRET or JWT_PUBLIC_KEY. All keys must be usable: the operator chose them. The error
-// is what the variable must be.
+// says what the variable must be.
 func (c *JWTConfig) parseStatic(content string) (*keySet, error) {
-	allowed, err := c.allowed()
-	if err != nil {
-		return nil, err
-	}
 	if !c.Secret.IsSet() {
-		return parsePEM(content, allowed)
+		return parsePEM(content, c.allowed)
 	}
 	material := []byte(content)
 	if encoded, ok := strings.CutPrefix(content, "base64:"); ok {
+		var err error
 		if material, err = lenientBase64(encoded); err != nil {
-			return nil, errors.New("valid base64 after its prefix")
+			return nil, errors.New("must be valid base64 after its prefix")
 		}
 	}
 	set := newKeySet()
 	set.keys = []key{{material: material}}
-	if set.keys[0].usable(allowed) != nil {
-		return nil, fmt.Errorf("a secret of at least 32 bytes (48 for HS384, 64 for HS512), and is one of %d", len(material))
+	if set.keys[0].usable(c.allowed) != nil {
+		return nil, fmt.Errorf("must be a secret of at least 32 bytes (48 for HS384, 64 for HS512), and is one of %d", len(material))
 	}
 	return set, nil
 }
@@ -145,12 +131,12 @@ func parsePEM(content string, allowed []jose.SignatureAlgorithm) (*keySet, error
 		}
 		k := key{material: public}
 		if err := k.usable(allowed); err != nil {
-			return nil, fmt.Errorf("a public key that can be used: %w", err)
+			return nil, fmt.Errorf("must be a public key that can be used: %w", err)
 		}
 		set.keys = append(set.keys, k)
 	}
 	if len(set.keys) == 0 || strings.TrimSpace(string(rest)) != "" {
-		return nil, errors.New("PEM of public keys or certificates")
+		return nil, errors.New("must be PEM of public keys or certificates")
 	}
 	return set, nil
 }
@@ -167,10 +153,10 @@ func parseBlock(block *pem.Block) (public any, err error) {
 			public = certificate.PublicKey
 		}
 	default:
-		return nil, errors.New("PEM of public keys or certificates, and nothing else")
+		return nil, errors.New("must be PEM of public keys or certificates, and nothing else")
 	}
 	if err != nil {
-		return nil, errors.New("PEM whose public keys and certificates can be read")
+		return nil, errors.New("must be PEM whose public keys and certificates can be read")
 	}
 	return public, nil
 }

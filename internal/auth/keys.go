@@ -63,11 +63,11 @@ type key struct {
 // token names: a token that names none may be of any, and a key without a name fits any token.
 func (s *keySet) verify(t *token) (valid, known bool) {
 	for _, k := range s.keys {
-		if t.keyID != "" && k.id != "" && k.id != t.keyID {
+		if named := t.Header.KeyID; named != "" && k.id != "" && k.id != named {
 			continue
 		}
 		known = true
-		if k.fits(t.algorithm) && k.verifies(t) {
+		if k.fits(jose.SignatureAlgorithm(t.Header.Algorithm)) && k.verifies(t) {
 			return true, true
 		}
 	}

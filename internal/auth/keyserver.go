@@ -2,7 +2,8 @@ package auth
 
 import (
 	"context"
-	"log/slog"
+	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -10,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -23,7 +23,7 @@ const (
 	keysTimeout    = 5 * time.Second  // of one fetch, discovery included
 	keysEvery      = 5 * time.Minute  // between fetches while all is well, give or take a tenth
 	keysForced     = 10 * time.Second // least time between fetches that tokens ask for
-	keysRetry      = 5 * time.Second  // most time between fetches after a failed one
+	keysRetry      = 2 * time.Second  // between fetches after a failed one
 	keysMaxAge     = 24 * time.Hour   // how long keys outlive their issuer
 	keysWait       = 2 * time.Second  // what a caller waits for a fetch
 	keysMaxWaiting = 64               // callers; more are not kept waiting
@@ -34,30 +34,22 @@ const (
 // is fetched in the background and kept through an outage. Callers that need a newer one join the one fetch
 // that is under way, which no caller's leaving ends.
 type keyServer struct {
-	issuer        string
-	address       string // if empty, by discovery
-	allowed       []jose.SignatureAlgorithm
-	insecureHosts setting.List
-	userAgent     string
-	client        *outgoing.Client
-	availability  *outgoing.Availability
-	log           *slog.Logger
-	fetches       *prometheus.CounterVec // set by registerKeyServers
+	issuer string
+	Config // without JWT_JWKS_URL by discovery
+	Deps
+	client       *outgoing.Client
+	availability *outgoing.Availability
+	fetches      *prometheus.CounterVec
 
-	set       atomic.Pointer[keySet]
-	previous  atomic.Pointer[keySet]
-	confirmed atomic.Int64 // when set was last found to be the issuer's, in Unix nanoseconds
-	waiting   chan struct{}
-	seen      *otter.Cache[digest, uint64] // tokens of unknown keys: how many fetches had begun when each first came
+	last    atomic.Pointer[fetched] // nil: none yet
+	waiting chan struct{}
+	started atomic.Uint64                // fetches so far
+	seen    *otter.Cache[digest, uint64] // tokens of unknown keys: how many fetches had begun when each first came
 
-	mu       sync.Mutex
-	flight   *flight // the fetch under way
-	started  uint64  // fetches so far
-	answered uint64  // the last of them that succeeded, counted from 1
-	failures int     // in a row
-	due      time.Time
-	dueFor   bool      // a token asked for the one that is due
-	forced   time.Time // when the last fetch that a token asked for began
+	mu     sync.Mutex
+	flight *flight // the fetch under way
+	due    time.Time
+	forced time.Time // when the last fetch that a token asked for began, or will
 }
 
 type flight struct {
@@ -65,79 +57,51 @@ type flight struct {
 	err  error
 }
 
-func newKeyServer(iss, address string, allowed []jose.SignatureAlgorithm, insecureHosts setting.List, deps Deps) *keyServer {
-	s := &keyServer{
-		issuer: iss, address: address, allowed: allowed, insecureHosts: insecureHosts, userAgent: deps.UserAgent, log: deps.Logger,
-		client: outgoing.New(outgoing.Options{
-			MaxAnswer: keysMaxBytes, MaxConns: 2, DialTimeout: dialTimeout, Transport: deps.Transport,
-		}),
-		waiting: make(chan struct{}, keysMaxWaiting),
-		seen:    otter.Must(&otter.Options[digest, uint64]{MaximumSize: keysMaxSeen}),
-	}
-	s.availability = outgoing.NewAvailability("key set of "+s.detail(), deps.Logger)
-	return s
-}
-
-func (s *keyServer) detail() string {
-	if s.address != "" {
-		return setting.Host(s.address)
-	}
-	return s.issuer
-}
-
-// registerKeyServers makes the metrics of all key sets: the age is that of the oldest.
-func registerKeyServers(reg prometheus.Registerer, issuers []*issuer) {
+// fetchKeys gives issuers a keyServer each, and makes the metrics of all: the age is that of the oldest.
+func fetchKeys(issuers []*issuer, c Config, deps Deps) {
 	fetches := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tokenvend_session_keyset_fetches_total",
 		Help: "Fetches of the session key set by outcome: ok, failed.",
 	}, []string{"outcome"})
-	for _, i := range issuers {
-		i.server.fetches = fetches
-	}
 	for _, outcome := range []string{"ok", "failed"} {
 		fetches.WithLabelValues(outcome)
 	}
-	reg.MustRegister(fetches, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	for _, i := range issuers {
+		i.server = &keyServer{
+			issuer: i.name, Config: c, Deps: deps, fetches: fetches,
+			client: outgoing.New(outgoing.Options{
+				MaxAnswer: keysMaxBytes, MaxConns: 2, DialTimeout: dialTimeout, Transport: deps.Transport,
+			}),
+			waiting: make(chan struct{}, keysMaxWaiting),
+			seen:    otter.Must(&otter.Options[digest, uint64]{MaximumSize: keysMaxSeen}),
+		}
+		i.server.availability = outgoing.NewAvailability("key set of "+i.server.detail(), deps.Logger)
+	}
+	deps.Registerer.MustRegister(fetches, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tokenvend_session_keyset_age_seconds",
 		Help: "Time since the session key set was last fetched, of several the oldest; +Inf before the first time.",
 	}, func() (oldest float64) {
 		for _, i := range issuers {
-			oldest = max(oldest, i.server.age())
+			if i.server.last.Load() == nil {
+				return math.Inf(1)
+			}
+			oldest = max(oldest, time.Since(i.current().at).Seconds())
 		}
 		return oldest
 	}))
 }
 
-func (s *keyServer) age() float64 {
-	if at := s.confirmed.Load(); at != 0 {
-		return time.Since(time.Unix(0, at)).Seconds()
+func (s *keyServer) detail() string {
+	if s.JWKSURL != "" {
+		return setting.Host(s.JWKSURL)
 	}
-	return math.Inf(1)
+	return s.issuer
 }
 
-// current is the last set, or nil, and until when it may be used. It is on the path of every request.
-func (s *keyServer) current(time.Time) (*keySet, time.Time) {
-	return s.set.Load(), time.Unix(0, s.confirmed.Load()).Add(keysMaxAge)
-}
-
-// hasJustRejected reports whether a set that was fetched a moment ago has a key of the token's name, or has
-// just retired the one that signed it. Such a token is not one of a new key.
-func (s *keyServer) hasJustRejected(t *token, known bool) bool {
-	if s.age() >= keysForced.Seconds() {
-		return false
-	}
-	if previous := s.previous.Load(); previous != nil && !known {
-		known, _ = previous.verify(t)
-	}
-	return known
-}
-
-// isNewerThan reports whether the keys in use are of a fetch that began after the token first came.
-func (s *keyServer) isNewerThan(token digest) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before, _ := s.seen.SetIfAbsent(token, s.started)
-	return s.answered > before && s.age() <= keysMaxAge.Seconds()
+// firstSeen is how many fetches had begun when the token first came.
+func (s *keyServer) firstSeen(token digest) uint64 {
+	before, _ := s.seen.SetIfAbsent(token, s.started.Load())
+	return before
 }
 
 // refresh waits for the fetch under way, or for one that it starts if the last that a token asked for is
@@ -149,20 +113,10 @@ func (s *keyServer) refresh(ctx context.Context) error {
 	default:
 		return unavailable("too many callers wait for the keys of " + s.detail())
 	}
-	s.mu.Lock()
-	flight := s.flight
-	if now := time.Now(); flight == nil {
-		if allowed := s.forced.Add(keysForced); now.Before(allowed) {
-			if s.due.After(allowed) {
-				s.due, s.dueFor = allowed, true
-			}
-			s.mu.Unlock()
-			return unavailable("the token names a key that is not known yet; the keys of " + s.detail() + " are fetched again soon")
-		}
-		s.forced = now
-		flight = s.start()
+	flight := s.flightFor(time.Now())
+	if flight == nil {
+		return unavailable("the token names a key that is not known yet; the keys of " + s.detail() + " are fetched again soon")
 	}
-	s.mu.Unlock()
 	select {
 	case <-flight.done:
 		if flight.err != nil {
@@ -174,23 +128,35 @@ func (s *keyServer) refresh(ctx context.Context) error {
 	}
 }
 
+// flightFor is the fetch that a token of an unknown key may wait for, or nil.
+func (s *keyServer) flightFor(now time.Time) *flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flight != nil {
+		return s.flight
+	}
+	if allowed := s.forced.Add(keysForced); now.Before(allowed) {
+		if s.due.After(allowed) {
+			s.due, s.forced = allowed, allowed
+		}
+		return nil
+	}
+	s.forced = now
+	return s.start()
+}
+
 // run fetches the set whenever it is due, until ctx ends.
 func (s *keyServer) run(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	for {
 		s.mu.Lock()
-		if now := time.Now(); s.flight == nil && !now.Before(s.due) {
-			if s.dueFor {
-				s.forced = now
-			}
+		if s.flight == nil && !time.Now().Before(s.due) {
 			s.start()
 		}
 		s.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(time.Second):
 		}
 	}
 }
@@ -198,45 +164,80 @@ func (s *keyServer) run(ctx context.Context) {
 // start begins a fetch on its own goroutine and context. The caller holds s.mu.
 func (s *keyServer) start() *flight {
 	f := &flight{done: make(chan struct{})}
-	s.started++
-	s.flight, s.dueFor = f, false
-	go func(number uint64) {
-		f.err = s.fetch(context.Background(), number)
+	s.flight = f
+	go func() {
+		f.err = s.fetch(context.Background())
 		s.mu.Lock()
 		s.flight = nil
 		s.mu.Unlock()
 		close(f.done)
-	}(s.started)
+	}()
 	return f
 }
 
 // fetch gets the set once and takes it up, or keeps the old one.
-func (s *keyServer) fetch(ctx context.Context, number uint64) error {
+func (s *keyServer) fetch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
-	set, err := s.get(ctx)
+	next := &fetched{number: s.started.Add(1)}
+	var err error
+	next.keySet, err = s.get(ctx)
 	s.availability.Record(ctx, err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	next.at = time.Now()
 	if err != nil {
 		s.fetches.WithLabelValues("failed").Inc()
-		s.due = time.Now().Add(min(keysRetry, time.Second<<min(s.failures, 8)))
-		s.failures++
+		s.due = next.at.Add(keysRetry)
 		return err
 	}
 	s.fetches.WithLabelValues("ok").Inc()
-	s.failures, s.answered = 0, max(s.answered, number)
-	s.due = time.Now().Add(time.Duration(float64(keysEvery) * (0.9 + 0.2*rand.Float64())))
-	if before := s.set.Load(); !set.equal(before) {
-		s.log.Info("session key set updated", "issuer", s.detail(), "keys", len(set.keys))
-		for _, line := range set.skipped {
-			if before == nil || !slices.Contains(before.skipped, line) {
-				s.log.Warn("session key skipped", "issuer", s.detail(), "reason", line)
+	s.due = next.at.Add(time.Duration(float64(keysEvery) * (0.9 + 0.2*rand.Float64())))
+	s.replace(next)
+	return nil
+}
+
+// replace takes up keys that were fetched. If they are the same as before, so is their set, and sessions that
+// it accepted stay remembered.
+func (s *keyServer) replace(next *fetched) {
+	before := s.last.Load()
+	if before == nil {
+		before = &fetched{}
+	}
+	if next.equal(before.keySet) {
+		next.keySet, next.previous = before.keySet, before.previous
+	} else {
+		next.previous = before.keySet
+		s.Logger.Info("session key set updated", "issuer", s.detail(), "keys", len(next.keys))
+		for _, line := range next.skipped {
+			if before.keySet == nil || !slices.Contains(before.skipped, line) {
+				s.Logger.Warn("session key skipped", "issuer", s.detail(), "reason", line)
 			}
 		}
-		s.previous.Store(before)
-		s.set.Store(set)
 	}
-	s.confirmed.Store(time.Now().UnixNano())
+	s.last.Store(next)
+}
+
+// check fetches the key set once, for the operator.
+func (s *keyServer) check(ctx context.Context) error {
+	variable := "JWT_ISSUER"
+	if s.JWKSURL != "" {
+		variable = "JWT_JWKS_URL"
+		if manyTenants(s.issuer, "") {
+			return errors.New("JWT_ISSUER is for many tenants: " + listTenants)
+		}
+	}
+	if err := s.fetch(ctx); err != nil {
+		return fmt.Errorf("%s at %s: %w", variable, s.detail(), err)
+	}
 	return nil
+}
+
+// state is what is known of the keys, in one line.
+func (s *keyServer) state() string {
+	last := s.last.Load()
+	if last == nil {
+		return "no keys yet; " + s.availability.String()
+	}
+	return fmt.Sprintf("%d keys, fetched %s ago; %s", len(last.keys), time.Since(last.at).Round(time.Second), s.availability)
 }

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -17,6 +18,19 @@ var errPlaceholder = errors.New("is a placeholder that the provider gives to eve
 // nobody is what programs write in place of a name that they do not have: several users would be one.
 var nobody = []string{"(null)", "null", "undefined", "[object Object]", "anonymousUser"}
 
+// userIn reads the name of a user out of what was found there. A placeholder for everybody says that nobody is
+// signed in; of what any other fault is an error, the check knows.
+func userIn(value any, there string, fault func(why string) error) (string, error) {
+	name, err := parseName(value)
+	if err == nil {
+		return name, nil
+	}
+	if errors.Is(err, errPlaceholder) {
+		fault = unauthenticated
+	}
+	return "", fault("the user in " + there + " " + err.Error())
+}
+
 // parseName is the name of a user from a header, a claim or a member of a JSON document. An integer is its
 // digits as they were written. The error says what was found, to follow the name of where it was.
 func parseName(v any) (string, error) {
@@ -24,7 +38,7 @@ func parseName(v any) (string, error) {
 	case string:
 		return v, checkName(v)
 	case strictjson.Number:
-		if strings.ContainsAny(v.String(), ".eE") {
+		if digits(v) == "" {
 			return "", errors.New("is a number with a fraction or an exponent")
 		}
 		return v.String(), checkName(v.String())
@@ -53,10 +67,8 @@ func checkName(s string) error {
 	case strings.EqualFold(strings.Trim(s, " ."), "Not supported currently. Use oid claim"):
 		return errPlaceholder
 	}
-	for _, word := range nobody {
-		if strings.EqualFold(s, word) {
-			return errors.New("is a placeholder for nobody")
-		}
+	if slices.ContainsFunc(nobody, func(word string) bool { return strings.EqualFold(s, word) }) {
+		return errors.New("is a placeholder for nobody")
 	}
 	return nil
 }

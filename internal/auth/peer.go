@@ -19,23 +19,18 @@ func ClientIP(r *http.Request, trusted setting.Prefixes) string {
 		return "unknown" // RFC 7239, section 6.2
 	}
 	hop := plain(peer.Addr())
-	for _, line := range slices.Backward(r.Header["X-Forwarded-For"]) {
-		for more := true; more; {
-			if !within(hop, trusted) {
-				return hop.String()
-			}
-			entry := line
-			if comma := strings.LastIndexByte(line, ','); comma >= 0 {
-				line, entry = line[:comma], line[comma+1:]
-			} else {
-				more = false
-			}
-			next, ok := parseHop(strings.Trim(entry, " \t"))
-			if !ok {
-				return hop.String()
-			}
-			hop = next
+	entries := strings.Join(r.Header["X-Forwarded-For"], ",")
+	for within(hop, trusted) {
+		comma := strings.LastIndexByte(entries, ',')
+		next, ok := parseHop(strings.Trim(entries[comma+1:], " \t"))
+		if !ok {
+			break
 		}
+		hop = next
+		if comma < 0 {
+			break
+		}
+		entries = entries[:comma]
 	}
 	return hop.String()
 }
@@ -56,13 +51,9 @@ func parseHop(entry string) (netip.Addr, bool) {
 	if addr, err := netip.ParseAddr(entry); err == nil {
 		return plain(addr), true
 	}
-	if pair, err := netip.ParseAddrPort(entry); err == nil {
-		return plain(pair.Addr()), true
-	}
-	if inner, ok := strings.CutPrefix(entry, "["); ok {
-		if inner, ok = strings.CutSuffix(inner, "]"); ok {
-			addr, err := netip.ParseAddr(inner)
-			return plain(addr), err == nil && addr.Is6()
+	for _, withPort := range []string{entry, entry + ":0"} {
+		if pair, err := netip.ParseAddrPort(withPort); err == nil {
+			return plain(pair.Addr()), true
 		}
 	}
 	return netip.Addr{}, false

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -17,12 +16,12 @@ type ProxyConfig struct {
 	UserHeader string `envconfig:"PROXY_USER_HEADER" default:"X-Forwarded-User" group:"Session check proxy" desc:"request header by which a proxy within TRUSTED_PROXIES names the user"`
 }
 
-func (c *ProxyConfig) validate(p *setting.Problems, trusted setting.Prefixes) {
-	headerName(p, "PROXY_USER_HEADER", c.UserHeader)
-	if strings.Contains(c.UserHeader, "_") {
+func (c *Config) validateProxy(p *setting.Problems) {
+	fieldNames(p, "PROXY_USER_HEADER", "the name of a header", c.ProxyConfig.UserHeader)
+	if strings.Contains(c.ProxyConfig.UserHeader, "_") {
 		p.Add("PROXY_USER_HEADER", "must be spelled with - and not _, which many servers take for the same header")
 	}
-	if len(trusted) == 0 {
+	if len(c.TrustedProxies) == 0 {
 		p.Required("TRUSTED_PROXIES", "the CIDRs of the proxies that the session check proxy believes")
 	}
 }
@@ -35,8 +34,8 @@ type proxyCheck struct {
 	ignored atomic.Pointer[time.Time] // when an ignored header was logged last
 }
 
-func newProxyCheck(c ProxyConfig, trusted setting.Prefixes, log *slog.Logger) *proxyCheck {
-	return &proxyCheck{header: http.CanonicalHeaderKey(c.UserHeader), trusted: trusted, log: log}
+func newProxyCheck(c Config, deps Deps) *proxyCheck {
+	return &proxyCheck{header: http.CanonicalHeaderKey(c.ProxyConfig.UserHeader), trusted: c.TrustedProxies, log: deps.Logger}
 }
 
 // Authenticate takes the user from the header, if the peer of the connection is a trusted proxy. From any
@@ -54,11 +53,8 @@ func (p *proxyCheck) Authenticate(r *http.Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	name, err := parseName(user)
-	if err != nil {
-		return Result{}, unauthenticated(fmt.Sprintf("the user in %s %s", p.header, err))
-	}
-	return Result{Identity: Identity{Name: name}}, nil
+	name, err := userIn(user, p.header, unauthenticated)
+	return Result{Identity: Identity{Name: name}}, err
 }
 
 // logIgnored names the peer, once a minute at most: anybody can send the header.
@@ -70,14 +66,12 @@ func (p *proxyCheck) logIgnored(r *http.Request) {
 	p.log.Warn("header ignored: its sender is not within TRUSTED_PROXIES", "header", p.header, "peer", ClientIP(r, nil))
 }
 
-// Check has nobody to ask.
-func (p *proxyCheck) Check(context.Context) error { return nil }
-
-// State says what is configured.
-func (p *proxyCheck) State() string {
+// dependencies has nobody to ask, and says what is configured.
+func (p *proxyCheck) dependencies() []Dependency {
 	var trusted []string
 	for _, prefix := range p.trusted {
 		trusted = append(trusted, prefix.String())
 	}
-	return p.header + " from " + strings.Join(trusted, ", ")
+	configured := p.header + " from " + strings.Join(trusted, ", ")
+	return []Dependency{{"proxy", configured, nothingToAsk, func() string { return configured }}}
 }

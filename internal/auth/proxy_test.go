@@ -55,18 +55,13 @@ func TestProxyUser(t *testing.T) {
 		want    error
 	}{
 		{"a user", []string{"Remote-User", "alice"}, "alice", nil},
-		{"a user with spaces within", []string{"Remote-User", "Alice Liddell"}, "Alice Liddell", nil},
 		{"no header", nil, "", auth.ErrNoCredential},
 		{"an empty header, as for nobody", []string{"Remote-User", ""}, "", auth.ErrNoCredential},
 		{"the default header where another is set", []string{"X-Forwarded-User", "alice"}, "", auth.ErrNoCredential},
 		{"another spelling of the header", []string{"Remote_User", "alice"}, "", auth.ErrNoCredential},
-		{"blanks", []string{"Remote-User", " \t "}, "", auth.ErrUnauthenticated},
 		{"a control character", []string{"Remote-User", "al\tice"}, "", auth.ErrUnauthenticated},
-		{"257 bytes", []string{"Remote-User", strings.Repeat("a", 257)}, "", auth.ErrUnauthenticated},
-		{"no UTF-8", []string{"Remote-User", "al\xffice"}, "", auth.ErrUnauthenticated},
 		{"two values", []string{"Remote-User", "alice", "Remote-User", "bob"}, "", auth.ErrUnauthenticated},
 		{"the same value twice", []string{"Remote-User", "alice", "Remote-User", "alice"}, "", auth.ErrUnauthenticated},
-		{"an empty and another", []string{"Remote-User", "", "Remote-User", "bob"}, "", auth.ErrUnauthenticated},
 	} {
 		r := request(test.headers...)
 		r.RemoteAddr = "10.1.0.1:1"
@@ -85,8 +80,7 @@ func TestAnIgnoredHeaderIsLoggedOnceAMinute(t *testing.T) {
 		ask := func(peer string, headers ...string) {
 			r := request(headers...)
 			r.RemoteAddr = peer
-			_, err := p.Authenticate(r)
-			require.ErrorIs(t, err, auth.ErrNoCredential)
+			expect(t, p, r, auth.ErrNoCredential)
 		}
 		ask("192.0.2.7:1")
 		require.Zero(t, lines(), "there is nothing to ignore")
@@ -101,16 +95,4 @@ func TestAnIgnoredHeaderIsLoggedOnceAMinute(t *testing.T) {
 		ask("192.0.2.8:1", "X-Forwarded-User", "canary")
 		require.Equal(t, 2, lines())
 	})
-}
-
-func TestProxyConfiguration(t *testing.T) {
-	t.Parallel()
-	c := auth.Config{SessionCheck: setting.List{"proxy"}, ProxyConfig: auth.ProxyConfig{UserHeader: "X-Forwarded-User"}}
-	require.ErrorContains(t, c.Validate(), "TRUSTED_PROXIES is required")
-	c.TrustedProxies = proxies
-	require.NoError(t, c.Validate())
-	for _, header := range []string{"", "X User", "X_Forwarded_User"} {
-		c.ProxyConfig.UserHeader = header
-		require.ErrorContains(t, c.Validate(), "PROXY_USER_HEADER must be", header)
-	}
 }

@@ -15,7 +15,9 @@ const maxRemembered = time.Minute
 
 // remembered is the sessions that one check accepted lately, by a keyed hash of all that was looked at. No
 // other check shares its entries, because each has a random key of its own; rejections are not remembered.
+// A nil *remembered remembers nobody.
 type remembered struct {
+	ttl   time.Duration
 	key   [sha256.Size]byte
 	known *otter.Cache[digest, accepted]
 	hits  prometheus.Counter
@@ -32,8 +34,9 @@ type accepted struct {
 }
 
 // newRemembered is bounded by size alone: entries know their own end.
-func newRemembered(check string, deps Deps) *remembered {
+func newRemembered(check string, ttl time.Duration, deps Deps) *remembered {
 	m := &remembered{
+		ttl:   ttl,
 		known: otter.Must(&otter.Options[digest, accepted]{MaximumSize: max(deps.Size, 1)}),
 		hits: prometheus.NewCounter(prometheus.CounterOpts{
 			Name:        "tokenvend_session_remembered_total",
@@ -57,23 +60,26 @@ func (m *remembered) hash(parts ...string) digest {
 	return sha256.Sum256(buf)
 }
 
-// recall is the user that was accepted under h, if that still holds. A clock that was set back to before
-// the acceptance voids it.
-func (m *remembered) recall(h digest, now time.Time) (Identity, bool) {
-	known, ok := m.known.GetIfPresent(h)
-	if at := now.UnixNano(); !ok || at < known.made || at >= known.until {
-		return Identity{}, false
+// recallOr is the session that was accepted for the same parts, or else what decide finds. decide returns when
+// the session ends, if that is known. A clock that was set back to before an acceptance voids it.
+func (m *remembered) recallOr(parts []string, decide func() (Result, time.Time, error)) (Result, error) {
+	if m == nil {
+		result, _, err := decide()
+		return result, err
 	}
-	m.hits.Inc()
-	return known.id, true
-}
-
-// remember an acceptance until the given time, for a minute at most.
-func (m *remembered) remember(h digest, id Identity, now, until time.Time) {
-	if end := now.Add(maxRemembered); until.After(end) {
-		until = end
+	key, now := m.hash(parts...), time.Now()
+	if known, ok := m.known.GetIfPresent(key); ok && known.made <= now.UnixNano() && now.UnixNano() < known.until {
+		m.hits.Inc()
+		return Result{Identity: known.id}, nil
 	}
-	if until.After(now) {
-		m.known.Set(h, accepted{id, now.UnixNano(), until.UnixNano()})
+	result, end, err := decide()
+	// A session that was given another cookie may not be accepted by the old one again.
+	if err == nil && result.SetCookies == nil {
+		until := now.Add(m.ttl)
+		if !end.IsZero() && end.Before(until) {
+			until = end
+		}
+		m.known.Set(key, accepted{result.Identity, now.UnixNano(), until.UnixNano()})
 	}
+	return result, err
 }

@@ -1,9 +1,9 @@
 package auth_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/assert"
@@ -18,40 +18,29 @@ func TestRequiredClaims(t *testing.T) {
 		name, rules, claims string
 		missing             string // the claim that is named, if the user is not entitled
 	}{
-		{"a string that equals", "role=doctor", `"role":"doctor"`, ""},
 		{"an array that holds", "groups=imaging", `"groups":[1,"imaging",null]`, ""},
 		{"an array of numbers", "groups=7", `"groups":[1,7]`, ""},
 		{"scope as words", "scope=imaging", `"scope":"openid imaging"`, ""},
-		{"scope as an array", "scope=imaging", `"scope":["openid","imaging"]`, ""},
 		{"scp as words, as Entra has it", "scp=images.read", `"scp":"access_as_user images.read"`, ""},
 		{"scp within an object", "access.scp=read", `"access":{"scp":"write read"}`, ""},
 		{"all of two rules", "role=doctor, org=x", `"role":"doctor","org":"x"`, ""},
-		{"one of several values", "role=nurse|doctor", `"role":"doctor"`, ""},
 		{"one of several in an array", "roles=a|b", `"roles":["c","b"]`, ""},
 		{"a boolean", "email_verified=true", `"email_verified":true`, ""},
-		{"a boolean that is false", "locked=false", `"locked":false`, ""},
 		{"an integer, exactly", "tenant=12345678901234567890", `"tenant":12345678901234567890`, ""},
 		{"roles of Keycloak", "realm_access.roles=viewer", `"realm_access":{"roles":["viewer"]}`, ""},
-		{"roles of a client of Keycloak", "resource_access.pacs.roles=viewer", `"resource_access":{"pacs":{"roles":["viewer"]}}`, ""},
 		{"a name with dots goes before a path", "a.b=1", `"a.b":"1","a":{"b":"2"}`, ""},
-		{"a name that is a URL, as Auth0 wants it", "https://app.example.com/roles=viewer", `"https://app.example.com/roles":["viewer"]`, ""},
 		{"a name with dots within an object", "firebase.identities.google.com=7", `"firebase":{"identities":{"google.com":["7"]}}`, ""},
 		{"a comma in a value", `groups=CN=Viewers\,OU=Radiology`, `"groups":["CN=Viewers,OU=Radiology"]`, ""},
 		{"a bar and a backslash in a value", `a=x\|y\\z`, `"a":"x|y\\z"`, ""},
 		{"any other backslash is one", `a=DOMAIN\user`, `"a":"DOMAIN\\user"`, ""},
 
 		{"one of two rules", "role=doctor,org=x", `"role":"doctor"`, "org"},
-		{"no such claim", "role=doctor", `"x":1`, "role"},
-		{"none of several", "role=a|b", `"role":"c"`, "role"},
 		{"a string that holds it as a word", "role=doctor", `"role":"doctor nurse"`, "role"},
 		{"another case", "role=doctor", `"role":"Doctor"`, "role"},
 		{"scope that begins so", "scope=imaging", `"scope":"imaging:write"`, "scope"},
 		{"an array in an array", "groups=imaging", `"groups":[["imaging"]]`, "groups"},
 		{"words in an array", "scope=imaging", `"scope":["openid imaging"]`, "scope"},
-		{"an object", "groups=imaging", `"groups":{"imaging":true}`, "groups"},
 		{"the other boolean", "email_verified=true", `"email_verified":false`, "email_verified"},
-		{"a boolean is no word", "email_verified=True", `"email_verified":true`, "email_verified"},
-		{"a number that is nearly it", "tenant=12345678901234567890", `"tenant":12345678901234567891`, "tenant"},
 		{"a number with a fraction", "n=1", `"n":1.0`, "n"},
 		{"null", "role=null", `"role":null`, "role"},
 		{"a path through null", "a.b=1", `"a":null`, "a.b"},
@@ -72,8 +61,7 @@ func TestRequiredClaims(t *testing.T) {
 				require.ErrorContains(t, err, "required claim "+test.missing+" ")
 				require.ErrorContains(t, err, "JWT_REQUIRED_CLAIMS")
 			}
-			_, err := j.Authenticate(withBearer(sign(jose.HS256, strings.ToUpper(hmacKey), nil, good())))
-			require.ErrorIs(t, err, auth.ErrUnauthenticated, "an unsigned token is never told what it lacks")
+			expect(t, j, withBearer(sign(jose.HS256, strings.ToUpper(hmacKey), nil, good())), auth.ErrUnauthenticated, "an unsigned token is never told what it lacks")
 		})
 	}
 	for _, rules := range []string{"role", "=x", "role=", "role=a|", "role=a,", "a..b=c", ".a=b", "a.=b", ""} {
@@ -86,12 +74,9 @@ func TestNamesOfUsers(t *testing.T) {
 	j := newJWT(t, withSecret)
 	for _, test := range []struct{ sub, name, says string }{
 		{`"alice"`, "alice", ""},
-		{`42`, "42", ""},
 		{`9007199254740993`, "9007199254740993", ""},
 		{`123456789012345678901234567890`, "123456789012345678901234567890", ""},
-		{`-7`, "-7", ""},
 		{`"Jürgen Groß"`, "Jürgen Groß", ""},
-		{`" alice "`, " alice ", ""},
 		{`"` + strings.Repeat("a", 256) + `"`, strings.Repeat("a", 256), ""},
 		{`"` + strings.Repeat("a", 257) + `"`, "", "is longer than 256 bytes"},
 		{`1.5`, "", "is a number with a fraction"},
@@ -100,17 +85,13 @@ func TestNamesOfUsers(t *testing.T) {
 		{`true`, "", "is a boolean"},
 		{`["alice"]`, "", "is an array"},
 		{`{"id":"alice"}`, "", "is an object"},
-		{`""`, "", "is blank"},
 		{`" \u00a0\u2003"`, "", "is blank"},
 		{`"\u200b\u2060"`, "", "is blank"},
 		{`"a\u0000"`, "", "holds control characters"},
-		{`"a\nb"`, "", "holds control characters"},
 		{`"a\u0085b"`, "", "holds control characters"},
 		{`"a\ud800"`, "", "is not UTF-8"},
-		{`"a\ufffd"`, "", "is not UTF-8"},
 		{`"Not supported currently. Use oid claim."`, "", "is a placeholder that the provider gives to everybody; name another claim (JWT_SUBJECT_CLAIM=oid)"},
 		{`"anonymousUser"`, "", "is a placeholder"},
-		{`"(null)"`, "", "is a placeholder"},
 	} {
 		payload := strings.Replace(goodWith(`"x":1`), `"sub":"alice"`, `"sub":`+test.sub, 1)
 		result, err := j.Authenticate(withBearer(sign(jose.HS256, hmacKey, nil, payload)))
@@ -131,7 +112,6 @@ func TestNamesOfUsers(t *testing.T) {
 func TestAnErrorNamesTheRuleAndTheVariable(t *testing.T) {
 	t.Parallel()
 	j := newJWT(t, withSecret)
-	far := fmt.Sprint(int64(4e9))
 	for says, token := range map[string]string{
 		"issuer (iss) is not one of JWT_ISSUER":         sign(jose.HS256, hmacKey, nil, good(claims{"iss": "https://canary.example"})),
 		"audience (aud) is not one of JWT_AUDIENCE":     sign(jose.HS256, hmacKey, nil, good(claims{"aud": "canary"})),
@@ -139,7 +119,7 @@ func TestAnErrorNamesTheRuleAndTheVariable(t *testing.T) {
 		"token expired (exp; JWT_LEEWAY":                sign(jose.HS256, hmacKey, nil, good(claims{"exp": 1})),
 		"token is not yet valid (nbf; JWT_LEEWAY":       sign(jose.HS256, hmacKey, nil, good(claims{"nbf": int64(4e9)})),
 		"exp is missing":                                sign(jose.HS256, hmacKey, nil, good(claims{"exp": nil})),
-		"it can only be meant in milliseconds":          sign(jose.HS256, hmacKey, nil, strings.Replace(goodWith(`"x":1`), `"exp":`, `"exp":`+far+"00", 1)),
+		"it can only be meant in milliseconds":          sign(jose.HS256, hmacKey, nil, good(claims{"exp": time.Now().UnixMilli()})),
 		"algorithm is not one of JWT_ALGORITHMS":        sign(jose.HS384, hmacKey, nil, good()),
 		"signature is not valid":                        sign(jose.HS256, strings.ToUpper(hmacKey), nil, good()),
 		"token is bound to its sender (cnf)":            sign(jose.HS256, hmacKey, nil, good(claims{"cnf": claims{"jkt": "canary"}})),

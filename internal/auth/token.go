@@ -2,8 +2,8 @@ package auth
 
 import (
 	"encoding/base64"
+	"errors"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -20,10 +20,9 @@ const (
 
 // token is a JWT whose form is good. Its claims are the caller's until the signature has been verified.
 type token struct {
-	signed    *jose.JSONWebSignature
-	algorithm jose.SignatureAlgorithm
-	keyID     string
-	claims    map[string]any
+	jose.Signature // header and signature
+	signed         *jose.JSONWebSignature
+	claims         members
 }
 
 // parse looks at form and header.
@@ -32,38 +31,32 @@ func (j *jwtCheck) parse(compact string) (*token, error) {
 	if len(parts) != 3 {
 		return nil, unauthenticated("not a signed JWT in compact form")
 	}
-	header, err := decodePart(parts[0])
-	if err != nil || len(parts[0]) > base64.RawURLEncoding.EncodedLen(maxHeader) {
-		return nil, unauthenticated("the JWT's header is malformed or longer than 4 KiB")
+	header, badHeader := decodePart(parts[0])
+	claims, badClaims := decodePart(parts[1])
+	_, badSignature := strictBase64(parts[2])
+	if errors.Join(badHeader, badClaims, badSignature) != nil || len(parts[0]) > base64.RawURLEncoding.EncodedLen(maxHeader) {
+		return nil, unauthenticated("malformed JWT, or one whose header is longer than 4 KiB")
 	}
 	if err := j.checkHeader(header); err != nil {
 		return nil, err
 	}
-	t := &token{}
-	if t.claims, err = decodePart(parts[1]); err != nil {
-		return nil, unauthenticated("the JWT's claims are malformed")
+	signed, err := jose.ParseSignedCompact(compact, j.allowed)
+	if err != nil {
+		return nil, unauthenticated("malformed JWT")
 	}
-	if _, err := strictBase64(parts[2]); err != nil {
-		return nil, unauthenticated("the JWT's signature is malformed")
-	}
-	if t.signed, err = jose.ParseSignedCompact(compact, j.allowedAlgorithms); err != nil {
-		return nil, unauthenticated("not a signed JWT")
-	}
-	t.algorithm = jose.SignatureAlgorithm(t.signed.Signatures[0].Header.Algorithm)
-	t.keyID = t.signed.Signatures[0].Header.KeyID
-	return t, nil
+	return &token{signed.Signatures[0], signed, claims}, nil
 }
 
 // checkHeader refuses what go-jose accepts: critical extensions that it knows (b64), members that are null,
 // and tokens of another type (RFC 8725, section 3.11). It follows nothing that a header points to.
-func (j *jwtCheck) checkHeader(header map[string]any) error {
+func (j *jwtCheck) checkHeader(header members) error {
 	for _, name := range []string{"crit", "b64", "enc", "zip"} {
 		if _, there := header[name]; there {
 			return unauthenticated("the JWT's header asks for an extension (" + name + ")")
 		}
 	}
 	algorithm, _ := header["alg"].(string)
-	if !slices.Contains(j.allowedAlgorithms, jose.SignatureAlgorithm(algorithm)) {
+	if !slices.Contains(j.allowed, jose.SignatureAlgorithm(algorithm)) {
 		return unauthenticated("algorithm is not one of JWT_ALGORITHMS")
 	}
 	kind, there := header["typ"]
@@ -76,7 +69,7 @@ func (j *jwtCheck) checkHeader(header map[string]any) error {
 }
 
 // decodePart reads the JSON of one part.
-func decodePart(part string) (map[string]any, error) {
+func decodePart(part string) (members, error) {
 	text, err := strictBase64(part)
 	if err != nil {
 		return nil, err
@@ -93,87 +86,49 @@ func strictBase64(part string) ([]byte, error) {
 }
 
 // readClaims checks the registered claims and finds the user. The token is good until end.
-func (j *jwtCheck) readClaims(claims map[string]any, now time.Time) (id Identity, end time.Time, err error) {
+func (j *jwtCheck) readClaims(claims members, now time.Time) (id Identity, end time.Time, err error) {
 	iss, isString := claims["iss"].(string)
 	switch {
 	case claims["iss"] != nil && !isString:
 		return id, end, unauthenticated("issuer (iss) is not a string")
 	case j.issuerOf(iss) == nil:
 		return id, end, unauthenticated("issuer (iss) is not one of JWT_ISSUER")
-	case claims["cnf"] != nil:
-		return id, end, unauthenticated("token is bound to its sender (cnf), so it is not a bearer token")
 	}
-	if err := j.checkAudience(claims["aud"]); err != nil {
+	if err := claims.checkUnbound(); err != nil {
 		return id, end, err
+	}
+	if named, _ := claims.audience(j.Audience...); !named && j.Audience[0] != anyAudience {
+		if claims["aud"] == nil {
+			return id, end, unauthenticated("audience (aud) is missing; JWT_AUDIENCE=any is for providers that set none")
+		}
+		return id, end, unauthenticated("audience (aud) is not one of JWT_AUDIENCE")
 	}
 	if end, err = j.checkTimes(claims, now); err != nil {
 		return id, end, err
 	}
-	value, _ := lookup(claims, j.SubjectClaim)
-	name, err := parseName(value)
-	if err != nil {
-		return id, end, unauthenticated("user in claim " + j.SubjectClaim + " (JWT_SUBJECT_CLAIM) " + err.Error())
-	}
-	return Identity{Check: "jwt", Issuer: iss, Name: name}, end, nil
+	value, _ := claims.lookup(j.SubjectClaim)
+	name, err := userIn(value, "claim "+j.SubjectClaim+" (JWT_SUBJECT_CLAIM)", unauthenticated)
+	return Identity{Check: "jwt", Issuer: iss, Name: name}, end, err
 }
 
-func (j *jwtCheck) checkAudience(aud any) error {
-	if j.Audience[0] == anyAudience {
-		return nil
-	}
-	all, isList := aud.([]any)
-	if !isList {
-		all = []any{aud}
-	}
-	named := false
-	for _, one := range all {
-		name, isString := one.(string)
-		if !isString {
-			named = false
-			break
-		}
-		named = named || slices.Contains(j.Audience, name)
-	}
-	if named {
-		return nil
-	}
-	if aud == nil {
-		return unauthenticated("audience (aud) is missing; JWT_AUDIENCE=any is for providers that set none")
-	}
-	return unauthenticated("audience (aud) is not one of JWT_AUDIENCE")
-}
-
-func (j *jwtCheck) checkTimes(claims map[string]any, now time.Time) (end time.Time, err error) {
+func (j *jwtCheck) checkTimes(claims members, now time.Time) (end time.Time, err error) {
 	for _, name := range []string{"exp", "nbf", "iat"} {
-		at, there, err := numericDate(claims, name)
+		at, ok := claims.time(name)
 		switch {
-		case err != nil:
-			return end, err
-		case name == "exp" && !there:
+		case claims[name] == nil && name == "exp":
 			return end, unauthenticated("exp is missing")
+		case claims[name] == nil:
+		case !ok, at.Unix() < 0:
+			return end, unauthenticated(name + " is not a number of seconds since 1970")
+		case at.Unix() > maxSeconds:
+			return end, unauthenticated(name + " is too far away: it can only be meant in milliseconds, and must be in seconds")
 		case name == "exp":
 			if end = at.Add(j.Leeway); !now.Before(end) {
 				return end, unauthenticated("token expired (exp; JWT_LEEWAY for clocks that differ)")
 			}
-		case there && now.Add(j.Leeway).Before(at):
+		case now.Add(j.Leeway).Before(at):
 			return end, unauthenticated("token is not yet valid (" + name + "; JWT_LEEWAY for clocks that differ)")
 		}
 	}
 	return end, nil
-}
-
-// numericDate reads seconds since 1970, possibly with a fraction (RFC 7519, section 2).
-func numericDate(claims map[string]any, name string) (at time.Time, there bool, err error) {
-	if claims[name] == nil {
-		return at, false, nil
-	}
-	number, ok := claims[name].(strictjson.Number)
-	seconds, err := strconv.ParseFloat(string(number), 64)
-	switch {
-	case !ok, err != nil, seconds < 0:
-		return at, true, unauthenticated(name + " is not a number of seconds since 1970")
-	case seconds > maxSeconds:
-		return at, true, unauthenticated(name + " is too far away: it can only be meant in milliseconds, and must be in seconds")
-	}
-	return time.UnixMicro(int64(seconds * 1e6)), true, nil
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
 	"math/big"
@@ -47,7 +48,15 @@ var (
 	p224Key = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader)) })
 	ecKey   = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
 	p384Key = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)) })
-	edKey   = sync.OnceValue(func() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(make([]byte, 32)) })
+	// edKey is one whose public key begins with a zero, which is part of it.
+	edKey = sync.OnceValue(func() ed25519.PrivateKey {
+		for n := uint16(0); ; n++ {
+			key := ed25519.NewKeyFromSeed(binary.BigEndian.AppendUint16(make([]byte, ed25519.SeedSize-2), n))
+			if key.Public().(ed25519.PublicKey)[0] == 0 {
+				return key
+			}
+		}
+	})
 )
 
 type claims = map[string]any
@@ -181,8 +190,6 @@ func signHMAC(algorithm jose.SignatureAlgorithm, key []byte, input string) (sum 
 	return sum
 }
 
-func decode64(s string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(s) }
-
 // serving answers every request with the same document.
 func serving(document string) transport {
 	return func(*http.Request) (*http.Response, error) { return respond(200, document), nil }
@@ -215,5 +222,3 @@ var shortEC = sync.OnceValue(func() *ecdsa.PrivateKey {
 		}
 	}
 })
-
-func edPublic() []byte { return edKey().Public().(ed25519.PublicKey) }

@@ -2,29 +2,69 @@ package auth
 
 import (
 	"errors"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
+// members is a JSON object that another party wrote: claims, or an answer.
+type members map[string]any
+
 // lookup finds a member by its path: a name, or, where there is none of that name, a way into objects at
 // its dots. A null on the way is found, and nil.
-func lookup(object map[string]any, path string) (value any, found bool) {
-	if value, found = object[path]; found {
+func (m members) lookup(path string) (value any, found bool) {
+	if value, found = m[path]; found {
 		return value, true
 	}
 	first, rest, deeper := strings.Cut(path, ".")
 	if !deeper {
 		return nil, false
 	}
-	switch inner := object[first].(type) {
+	switch inner := m[first].(type) {
 	case map[string]any:
-		return lookup(inner, rest)
+		return members(inner).lookup(rest)
 	case nil:
-		_, found = object[first]
+		_, found = m[first]
 	}
 	return nil, found
+}
+
+// time reads seconds since 1970, possibly with a fraction (RFC 7519, section 2).
+func (m members) time(name string) (at time.Time, ok bool) {
+	number, ok := m[name].(strictjson.Number)
+	seconds, err := strconv.ParseFloat(string(number), 64)
+	if !ok || err != nil || math.Abs(seconds) > 1<<53 {
+		return at, false
+	}
+	whole, fraction := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(fraction*1e9)), true
+}
+
+// audience reports whether aud, a string or an array of strings, names one of those.
+func (m members) audience(wanted ...string) (named, wellFormed bool) {
+	list, ok := m["aud"].([]any)
+	if !ok {
+		list = []any{m["aud"]}
+	}
+	for _, one := range list {
+		name, ok := one.(string)
+		if !ok {
+			return false, false
+		}
+		named = named || slices.Contains(wanted, name)
+	}
+	return named, true
+}
+
+func (m members) checkUnbound() error {
+	if m["cnf"] != nil {
+		return unauthenticated("token is bound to its sender (cnf), so it is not a bearer token")
+	}
+	return nil
 }
 
 // Rules are JWT_REQUIRED_CLAIMS: all must match.
@@ -84,27 +124,32 @@ func unescape(s string) string {
 // matches reports whether a claim satisfies the rule: by being one of its values, an array that holds one,
 // or, named scope or scp, words of which one is.
 func (r rule) matches(claim any) bool {
-	switch claim := claim.(type) {
-	case []any:
-		return slices.ContainsFunc(claim, r.equals)
-	case string:
-		name := r.path[strings.LastIndexByte(r.path, '.')+1:]
-		if (name == "scope" || name == "scp") && slices.ContainsFunc(strings.Fields(claim), func(word string) bool { return slices.Contains(r.values, word) }) {
-			return true
+	list, isList := claim.([]any)
+	if !isList {
+		list = []any{claim}
+	}
+	name := r.path[strings.LastIndexByte(r.path, '.')+1:]
+	if words, ok := claim.(string); ok && (name == "scope" || name == "scp") {
+		for word := range strings.FieldsSeq(words) {
+			list = append(list, word)
 		}
 	}
-	return r.equals(claim)
+	return slices.ContainsFunc(list, func(value any) bool {
+		text, _ := value.(string)
+		switch value := value.(type) {
+		case bool:
+			text = strconv.FormatBool(value)
+		case strictjson.Number:
+			text = digits(value)
+		}
+		return text != "" && slices.Contains(r.values, text)
+	})
 }
 
-func (r rule) equals(value any) bool {
-	switch value := value.(type) {
-	case string:
-		return slices.Contains(r.values, value)
-	case bool:
-		return value && slices.Contains(r.values, "true") || !value && slices.Contains(r.values, "false")
-	case strictjson.Number:
-		return !strings.ContainsAny(value.String(), ".eE") && slices.Contains(r.values, value.String())
-	default:
-		return false
+// digits are an integer as it was written; no other number has any.
+func digits(n strictjson.Number) string {
+	if strings.ContainsAny(n.String(), ".eE") {
+		return ""
 	}
+	return n.String()
 }

@@ -1,0 +1,77 @@
+package auth_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/auth"
+	"github.com/sethealth/tokenvend/internal/setting"
+)
+
+func TestDiscovery(t *testing.T) {
+	t.Parallel()
+	document := func(issuer, uri string) string {
+		return fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q,"x":[1]}`, issuer, uri)
+	}
+	for _, test := range []struct{ name, issuer, document, says string }{
+		{"the document's set is used", issuer, "\ufeff" + document(issuer, keysURL), ""},
+		{"an issuer with a slash", issuer + "/", document(issuer+"/", keysURL), ""},
+		{"an issuer with a path", issuer + "/realms/x", document(issuer+"/realms/x", keysURL), ""},
+		{"plain http at a host that is listed", "http://keycloak:8080", document("http://keycloak:8080", "http://keycloak:8080/keys"), ""},
+		{"another issuer", issuer, document("https://canary.example", keysURL), "the document's issuer is not JWT_ISSUER"},
+		{"a slash too few", issuer, document(issuer+"/", keysURL), "differs from JWT_ISSUER by the slash"},
+		{"no issuer", issuer, `{"jwks_uri":"` + keysURL + `"}`, "JWT_ISSUER"},
+		{"keys without TLS", issuer, document(issuer, "http://issuer.example/keys"), "https"},
+		{"keys behind a user", issuer, document(issuer, "https://canary@issuer.example/keys"), "https"},
+		{"no keys", issuer, document(issuer, ""), "https"},
+		{"no document", issuer, "<html>canary", "JSON"},
+		{"issuer twice", issuer, `{"issuer":"https://evil.example",` + document(issuer, keysURL)[1:], "JSON"},
+		{"many tenants by a placeholder", "https://login.example/x", document("https://login.example/{tenantid}", keysURL), "list the issuers of the tenants"},
+		{"many tenants by the path", "https://login.example/consumers/v2.0", document("https://login.example/9188040d/v2.0", keysURL), "list the issuers of the tenants"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := &provider{discovery: test.document, document: jwks("a", &rsaKey().PublicKey)}
+			j := newJWT(t, func(o *options) {
+				o.Issuers, o.Transport, o.InsecureHTTPHosts = setting.List{test.issuer}, p, setting.List{"keycloak"}
+			})
+			err := check(t, j)
+			if test.says != "" {
+				require.ErrorContains(t, err, test.says)
+				assert.NotContains(t, err.Error(), "canary")
+				assert.Equal(t, 1, p.count(), "the address is not asked")
+				return
+			}
+			require.NoError(t, err)
+			expect(t, j, withBearer(sign(jose.RS256, rsaKey(), kid("a"), good(claims{"iss": test.issuer}))), nil)
+			assert.Equal(t, 1, p.asked[strings.TrimSuffix(test.issuer, "/")+"/.well-known/openid-configuration"])
+			assert.Equal(t, 2, p.count())
+			expect(t, j, withBearer(sign(jose.RS256, rsaKey(), kid("b"), good(claims{"iss": test.issuer}))), auth.ErrUnauthenticated)
+			assert.Equal(t, 4, p.count(), "an unknown kid asks again, for the document too")
+		})
+	}
+}
+
+func TestCheckNamesAddressesThatCannotWork(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		iss, jwks string
+		answers   transport
+		says      string
+	}{
+		{"https://login.example/common/v2.0", keysURL, serving(jwks("a", &rsaKey().PublicKey)), "list the issuers of the tenants"},
+		{issuer, "", answering(301, "", "Location", "https://canary.example"), "redirects (status 301)"},
+		{issuer, keysURL, answering(302, "", "Location", "https://canary.example"), "JWT_JWKS_URL at https://issuer.example: it redirects (status 302)"},
+		{issuer, "", answering(404, ""), "JWT_ISSUER at https://issuer.example: discovery: it answers with status 404"},
+	} {
+		err := check(t, newJWT(t, func(o *options) {
+			o.Issuers, o.JWKSURL, o.Transport = setting.List{test.iss}, test.jwks, test.answers
+		}))
+		require.ErrorContains(t, err, test.says)
+		assert.NotContains(t, err.Error(), "canary")
+	}
+}
