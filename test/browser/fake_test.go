@@ -70,7 +70,7 @@ func (f *fake) vend(w http.ResponseWriter, r *http.Request) {
 	}
 	var ask struct{ Rejected string }
 	_ = json.NewDecoder(r.Body).Decode(&ask)
-	if user == "" {
+	if user == "" || user == "expired" {
 		problem(w, 401, "unauthenticated")
 		return
 	}
