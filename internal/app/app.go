@@ -91,21 +91,18 @@ func (a *app) newCache(credentials *sethealth.Credentials) (*tokencache.Cache, e
 	})
 	if c.Cache.Cache == "redis" {
 		// What replicas must have in common to share: all that a token depends on.
-		namespace := []string{c.Sethealth.URL, c.Sethealth.TTL.String(), string(c.Sethealth.UserID), strconv.FormatBool(c.Sethealth.TestMode)}
+		settings := []string{c.Sethealth.URL, c.Sethealth.TTL.String(), string(c.Sethealth.UserID), strconv.FormatBool(c.Sethealth.TestMode)}
 		if a.redis, err = tokencache.NewRedis(c.Cache, tokencache.RedisDeps{
-			Derive: credentials.Derive, Namespace: namespace, Logger: a.log, Registerer: a.registry,
+			Secret: c.Sethealth.Secret, Settings: settings, Logger: a.log, Registerer: a.registry,
 		}); err != nil {
 			return nil, err
 		}
 		a.closers = append(a.closers, a.redis.Close)
 		a.dependencies = append(a.dependencies, auth.Dependency{Name: "redis", Detail: a.redis.Address(), Check: a.redis.Check, State: a.redis.State})
 	}
-	cache, err := tokencache.New(c.Cache, client, tokencache.Options{
+	cache := tokencache.New(c.Cache, client, tokencache.Options{
 		TTL: c.Sethealth.TTL, Timeout: c.Sethealth.Timeout, Redis: a.redis, Logger: a.log, Registerer: a.registry,
 	})
-	if err != nil {
-		return nil, err
-	}
 	a.closers = append(a.closers, cache.Close)
 	return cache, nil
 }

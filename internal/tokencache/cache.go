@@ -6,7 +6,6 @@ package tokencache
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -24,6 +23,8 @@ const (
 	staleLife = 5 * time.Second
 	// staleMargin is how much sooner the wait for a new one ends than that: a timer may fire late.
 	staleMargin = 100 * time.Millisecond
+	// refreshPause is how long a token is left alone that came with a short life, or whose refresh has just begun.
+	refreshPause = 5 * time.Second
 	// marks bounds the rejected tokens and the failures that are remembered, each.
 	marks = 10_000
 )
@@ -48,32 +49,29 @@ type Options struct {
 // Tokens are not bound to the service account: they serve on when its key and secret are replaced.
 type Cache struct {
 	source  sethealth.Issuer
-	shared  *shared // nil without Redis
+	config  Config
 	options Options
-	minLife time.Duration
 	metrics *metrics
 
-	tokens   *otter.Cache[sethealth.User, *entry] // nil with TOKEN_CACHE=off
+	tokens   *otter.Cache[sethealth.User, *entry]
 	rejected *otter.Cache[rejection, struct{}]
 	failures *otter.Cache[sethealth.User, failure]
 	calls    singleflight.Group
 
 	base    context.Context // ends every call on Close
 	cancel  context.CancelFunc
-	mu      sync.Mutex
-	closed  bool
+	mu      sync.Mutex // so that nothing starts once Close waits
 	running sync.WaitGroup
 }
 
-// refreshPause is how long a token is left alone that came with a short life, or whose refresh has just begun.
-const refreshPause = 5 * time.Second
-
-// entry is a cached token.
+// entry is a cached token. The zero entry has expired long ago.
 type entry struct {
 	token     sethealth.Token
 	half      time.Duration // with no more than this left, it is refreshed in the background
 	refreshAt atomic.Int64  // but not before this, in Unix nanoseconds
 }
+
+func (e *entry) left() time.Duration { return e.token.Remaining(time.Now()) }
 
 // rejection is a token that must not be issued again. The user is part of it, so that nobody can reject
 // the tokens of others.
@@ -83,29 +81,20 @@ type rejection struct {
 }
 
 // New makes a Cache of a valid Config around a source of new tokens. Close it after use.
-func New(c Config, source sethealth.Issuer, o Options) (*Cache, error) {
-	cache := &Cache{source: source, options: o, minLife: c.MinLife}
+func New(c Config, source sethealth.Issuer, o Options) *Cache {
+	cache := &Cache{
+		source: source, config: c, options: o,
+		rejected: newStore[rejection, struct{}](marks, nil),
+		failures: newStore[sethealth.User, failure](marks, nil),
+	}
 	cache.base, cache.cancel = context.WithCancel(context.Background())
-	cache.metrics = newMetrics(o.Registerer, func() int {
-		if cache.tokens == nil {
-			return 0
+	cache.tokens = newStore(c.Size, func(e otter.DeletionEvent[sethealth.User, *entry]) {
+		if e.Cause == otter.CauseOverflow && e.Value.left() > 0 {
+			cache.metrics.evictions.Inc()
 		}
-		return cache.tokens.EstimatedSize()
 	})
-	cache.rejected = newStore[rejection, struct{}](marks, nil)
-	cache.failures = newStore[sethealth.User, failure](marks, nil)
-	if c.Cache != "off" {
-		cache.tokens = newStore(c.Size, func(e otter.DeletionEvent[sethealth.User, *entry]) {
-			if e.Cause == otter.CauseOverflow && e.Value.token.Remaining(time.Now()) > 0 {
-				cache.metrics.evictions.Inc()
-			}
-		})
-	}
-	if o.Redis != nil {
-		cache.metrics.withRedis(o.Registerer)
-		cache.shared = newShared(o)
-	}
-	return cache, nil
+	cache.metrics = newMetrics(o, cache.tokens.EstimatedSize)
+	return cache
 }
 
 // newStore is bounded by size alone: with an expiry, otter would start a goroutine, and take 0 for never.
@@ -115,13 +104,13 @@ func newStore[K comparable, V any](size int, deleted func(otter.DeletionEvent[K,
 
 // Issue returns a token by the rules of [Cache]. Its error is the source's, or ctx's.
 func (c *Cache) Issue(ctx context.Context, user sethealth.User, r sethealth.Request) (sethealth.Token, error) {
-	if r.Rejected != "" {
+	if r.Rejected != "" && !c.isRejected(user, r.Rejected) {
 		c.reject(user, r.Rejected)
 	}
-	r.MinLife = max(r.MinLife, c.minLife)
-	held, now := c.lookup(user), time.Now()
-	if held != nil && held.token.Remaining(now) > r.MinLife {
-		if held.token.Remaining(now) <= held.half && c.refresh(user, held, now) {
+	r.MinLife = max(r.MinLife, c.config.MinLife)
+	held := c.lookup(user)
+	if left := held.left(); left > r.MinLife {
+		if left <= held.half && c.refresh(user, held) {
 			c.count("refresh_ahead")
 		} else {
 			c.count("hit")
@@ -142,54 +131,42 @@ func (c *Cache) Issue(ctx context.Context, user sethealth.User, r sethealth.Requ
 
 func (c *Cache) count(result string) { c.metrics.lookups.WithLabelValues(result).Inc() }
 
-// lookup is the user's cached token, or nil.
+// lookup is the user's cached token, or the zero entry.
 func (c *Cache) lookup(user sethealth.User) *entry {
-	if c.tokens == nil {
-		return nil
-	}
 	if e, ok := c.tokens.GetIfPresent(user); ok && !c.isRejected(user, e.token.ID) {
 		return e
 	}
-	return nil
+	return &entry{}
 }
 
 // keep remembers a token whose end is known.
 func (c *Cache) keep(user sethealth.User, token sethealth.Token) {
-	now := time.Now()
-	left := token.Remaining(now)
-	if c.tokens == nil || token.Expires.IsZero() || left <= 0 {
+	left := token.Remaining(time.Now())
+	if c.config.Cache == "off" || left <= 0 {
 		return
 	}
 	e := &entry{token: token, half: c.options.TTL / 2}
 	if e.half == 0 {
 		e.half = left / 2
-	} else if token.Source == sethealth.Minted && left <= e.half {
-		e.refreshAt.Store(now.Add(refreshPause).UnixNano()) // Sethealth gives less than was requested: a new one at once is no better
+	} else if token.Source == sethealth.Minted && left <= e.half { // a new one at once would be no better
+		e.refreshAt.Store(time.Now().Add(refreshPause).UnixNano())
 	}
 	e.token.Source = sethealth.Cache
 	c.tokens.Set(user, e)
 }
 
 // standIn is the cached token in place of a new one, as long as it has some time left.
-func (c *Cache) standIn(user sethealth.User) (sethealth.Token, bool) {
+func (c *Cache) standIn(user sethealth.User) (token sethealth.Token, ok bool) {
 	e := c.lookup(user)
-	if e == nil || e.token.Remaining(time.Now()) < staleLife {
-		return sethealth.Token{}, false
-	}
-	token := e.token
+	token = e.token
 	token.Source = sethealth.Stale
-	return token, true
+	return token, e.left() >= staleLife
 }
 
-// reject remembers that Sethealth refused one of the user's tokens, and drops it.
+// reject remembers that Sethealth refused one of the user's tokens.
 func (c *Cache) reject(user sethealth.User, id string) {
-	if c.isRejected(user, id) {
-		return
-	}
 	c.rejected.Set(rejection{user, id}, struct{}{})
-	if c.shared != nil {
-		c.background(func(ctx context.Context) { c.shared.drop(ctx, user, id) })
-	}
+	c.dropShared(id, user)
 }
 
 func (c *Cache) isRejected(user sethealth.User, id string) bool {
@@ -199,9 +176,6 @@ func (c *Cache) isRejected(user sethealth.User, id string) bool {
 
 // Drop forgets the tokens of users that are not entitled any more, in memory and in Redis.
 func (c *Cache) Drop(match func(sethealth.User) bool) {
-	if c.tokens == nil {
-		return
-	}
 	var dropped []sethealth.User
 	for user := range c.tokens.Keys() {
 		if match(user) {
@@ -209,43 +183,38 @@ func (c *Cache) Drop(match func(sethealth.User) bool) {
 			dropped = append(dropped, user)
 		}
 	}
-	if c.shared != nil && len(dropped) > 0 {
-		c.background(func(ctx context.Context) {
-			for _, user := range dropped {
-				c.shared.drop(ctx, user, "")
-			}
-		})
+	c.dropShared("", dropped...)
+}
+
+// dropShared deletes users' tokens in Redis, those of that ID or, if it is empty, any. Nobody waits for it.
+func (c *Cache) dropShared(id string, users ...sethealth.User) {
+	if c.options.Redis == nil || !c.begin() {
+		return
 	}
+	go func() {
+		defer c.running.Done()
+		for _, user := range users {
+			c.options.Redis.drop(c.base, user, id)
+		}
+	}()
 }
 
 // begin reports whether the Cache is open, and keeps Close waiting until the caller calls running.Done.
 func (c *Cache) begin() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closed {
-		c.running.Add(1)
+	if c.base.Err() != nil {
+		return false
 	}
-	return !c.closed
-}
-
-// background runs work that no request waits for.
-func (c *Cache) background(work func(context.Context)) {
-	if c.begin() {
-		go func() {
-			defer c.running.Done()
-			work(c.base)
-		}()
-	}
+	c.running.Add(1)
+	return true
 }
 
 // Close ends the calls that are in progress, background refreshes above all, and waits for them. A request
 // that needs a new token after that fails.
 func (c *Cache) Close() {
 	c.mu.Lock()
-	c.closed = true
-	c.mu.Unlock()
 	c.cancel()
+	c.mu.Unlock()
 	c.running.Wait()
 }
-
-var errClosed = errors.Join(errors.New("tokencache: closed"), sethealth.ErrUnavailable)

@@ -20,38 +20,23 @@ type failure struct {
 	err error
 }
 
-// recentFailure is the error of the user's last call, if it failed after the request began, which then counts
-// as one that waited for it, or just now while the cached token can stand in.
-func (c *Cache) recentFailure(user sethealth.User, began time.Time) error {
-	f, ok := c.failures.GetIfPresent(user)
-	if !ok || !f.at.After(began) && time.Since(f.at) >= failureMemory {
-		return nil
-	}
-	if _, standsIn := c.standIn(user); !standsIn && !f.at.After(began) {
-		return nil
-	}
-	return f.err
-}
-
-// errStandInTime: the wait for a new token has taken until the end of the cached one is near.
-var errStandInTime = errors.New("tokencache: the cached token is near its end")
+var errClosed = fmt.Errorf("tokencache: closed: %w", sethealth.ErrUnavailable)
 
 // fresh waits for a token with more than the requested life left. If there is none, or it takes until the
 // end of the cached one is near, that one stands in.
 func (c *Cache) fresh(ctx context.Context, user sethealth.User, r sethealth.Request, held *entry) (sethealth.Token, error) {
-	began := time.Now()
-	var standInTime <-chan time.Time
-	if held != nil {
-		if spare := held.token.Remaining(time.Now()) - staleLife - staleMargin; spare > 0 {
-			timer := time.NewTimer(spare)
-			defer timer.Stop()
-			standInTime = timer.C
-		}
+	began, wait := time.Now(), ctx
+	if left := held.left(); left > staleLife+staleMargin {
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, left-staleLife-staleMargin)
+		defer cancel()
 	}
 	for {
-		token, err := c.next(ctx, user, r, began, standInTime)
+		token, err := c.join(wait, user, r, began)
 		if err == nil {
-			if c.satisfies(token, user, r) {
+			// Another request may have started the call, with less need. A new token from Sethealth is the
+			// best there is, however short its life.
+			if !c.isRejected(user, token.ID) && (token.Source == sethealth.Minted || token.Remaining(time.Now()) > r.MinLife) {
 				return token, nil
 			}
 			continue
@@ -59,54 +44,41 @@ func (c *Cache) fresh(ctx context.Context, user sethealth.User, r sethealth.Requ
 		if token, ok := c.standIn(user); ok {
 			return token, nil
 		}
-		if err != errStandInTime {
+		if wait.Err() == nil || ctx.Err() != nil {
 			return sethealth.Token{}, err
 		}
-		standInTime = nil // the timer fired too late
+		wait = ctx // its timer fired too late
 	}
 }
 
-// next is the result of the user's call in progress, or of a new one.
-func (c *Cache) next(ctx context.Context, user sethealth.User, r sethealth.Request, began time.Time, standInTime <-chan time.Time) (sethealth.Token, error) {
-	if err := c.recentFailure(user, began); err != nil {
-		return sethealth.Token{}, err
-	}
+// join is the result of the user's call in progress, or of a new one.
+func (c *Cache) join(ctx context.Context, user sethealth.User, r sethealth.Request, began time.Time) (sethealth.Token, error) {
 	select {
 	case result := <-c.calls.DoChan(user.Key(), func() (any, error) { return c.call(ctx, user, r, began) }):
 		token, _ := result.Val.(sethealth.Token)
 		return token, result.Err
-	case <-standInTime:
-		return sethealth.Token{}, errStandInTime
 	case <-ctx.Done():
 		return sethealth.Token{}, ctx.Err()
 	}
 }
 
-// satisfies reports whether the token of a call that another request may have started is good enough for
-// this one. A new token from Sethealth is the best there is, however short its life.
-func (c *Cache) satisfies(token sethealth.Token, user sethealth.User, r sethealth.Request) bool {
-	return !c.isRejected(user, token.ID) &&
-		(token.Source == sethealth.Minted || token.Remaining(time.Now()) > r.MinLife)
-}
-
 // refresh starts the one background refresh of a cached token, and reports whether it did.
-func (c *Cache) refresh(user sethealth.User, held *entry, now time.Time) bool {
-	due := held.refreshAt.Load()
-	if now.UnixNano() < due || c.recentFailure(user, now) != nil || !held.refreshAt.CompareAndSwap(due, now.Add(refreshPause).UnixNano()) {
+func (c *Cache) refresh(user sethealth.User, held *entry) bool {
+	now, due := time.Now(), held.refreshAt.Load()
+	if now.UnixNano() < due || !held.refreshAt.CompareAndSwap(due, now.Add(refreshPause).UnixNano()) {
 		return false
 	}
-	// More than half is asked for, or Redis would give the same token. The request has nothing to do with
-	// the call: its context stays out.
-	done := c.calls.DoChan(user.Key(), func() (any, error) {
-		return c.call(context.Background(), user, sethealth.Request{MinLife: held.half}, now)
-	})
-	go func() {
+	c.calls.DoChan(user.Key(), func() (any, error) {
+		// More than half is asked for, or Redis would give the same token. The request has nothing to do with
+		// the call: its context stays out.
+		token, err := c.call(context.Background(), user, sethealth.Request{MinLife: held.half}, now)
 		outcome := "ok"
-		if (<-done).Err != nil {
+		if err != nil {
 			outcome = "failed"
 		}
 		c.metrics.refreshes.WithLabelValues(outcome).Inc()
-	}()
+		return token, err
+	})
 	return true
 }
 
@@ -117,8 +89,15 @@ func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Reque
 		return sethealth.Token{}, errClosed
 	}
 	defer c.running.Done()
-	if err := c.recentFailure(user, began); err != nil { // another call has failed since the caller looked
-		return sethealth.Token{}, err
+	// Another call may have ended since the request looked.
+	held := c.lookup(user)
+	if held.left() > r.MinLife {
+		return held.token, nil
+	}
+	if f, ok := c.failures.GetIfPresent(user); ok {
+		if f.at.After(began) || time.Since(f.at) < failureMemory && held.left() >= staleLife {
+			return sethealth.Token{}, f.err
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.options.Timeout+2*lockLife)
 	defer cancel()
@@ -133,10 +112,6 @@ func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Reque
 			c.failures.Set(user, failure{time.Now(), err})
 		}
 	}()
-	// Or it has succeeded.
-	if e := c.lookup(user); e != nil && e.token.Remaining(time.Now()) > r.MinLife {
-		return e.token, nil
-	}
 	if token, err = c.obtain(ctx, user, r); err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("tokencache: %w", sethealth.ErrTimeout)
 	}
@@ -145,37 +120,30 @@ func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Reque
 
 // obtain asks the next level: Redis, if replicas share tokens, and then Sethealth.
 func (c *Cache) obtain(ctx context.Context, user sethealth.User, r sethealth.Request) (sethealth.Token, error) {
-	if c.shared == nil {
-		return c.request(ctx, user, r)
+	redis := c.options.Redis
+	if redis != nil {
+		found := redis.find(ctx, user, r.MinLife, func(id string) bool { return c.isRejected(user, id) })
+		left := found.Remaining(time.Now())
+		if left > c.lookup(user).left() {
+			c.keep(user, found) // even with too little left, it can stand in
+		}
+		if left > r.MinLife {
+			c.metrics.shared.WithLabelValues("shared").Inc()
+			return found, nil
+		}
 	}
-	found := c.shared.find(ctx, user, r.MinLife, func(id string) bool { return c.isRejected(user, id) })
-	left := found.Remaining(time.Now())
-	if held := c.lookup(user); held == nil || left > held.token.Remaining(time.Now()) {
-		c.keep(user, found) // even with too little left, it can stand in
+	token, err := c.source.Issue(ctx, user, r)
+	if err == nil && c.isRejected(user, token.ID) {
+		err = fmt.Errorf("the rejected token was issued again: %w", sethealth.ErrInvalid)
 	}
-	if left > r.MinLife {
-		c.metrics.shared.WithLabelValues("shared").Inc()
-		return found, nil
-	}
-	token, err := c.request(ctx, user, r)
-	c.shared.publish(user, token, err)
 	result := "minted"
 	if err != nil {
-		result = "error"
-	}
-	c.metrics.shared.WithLabelValues(result).Inc()
-	return token, err
-}
-
-// request gets a new token from Sethealth.
-func (c *Cache) request(ctx context.Context, user sethealth.User, r sethealth.Request) (sethealth.Token, error) {
-	token, err := c.source.Issue(ctx, user, r)
-	if err != nil {
-		return sethealth.Token{}, err
-	}
-	if c.isRejected(user, token.ID) {
-		return sethealth.Token{}, fmt.Errorf("the rejected token was issued again: %w", sethealth.ErrInvalid)
+		token, result = sethealth.Token{}, "error"
 	}
 	c.keep(user, token)
-	return token, nil
+	if redis != nil {
+		redis.publish(user, token)
+		c.metrics.shared.WithLabelValues(result).Inc()
+	}
+	return token, err
 }

@@ -1,7 +1,6 @@
 package tokencache
 
 import (
-	"cmp"
 	"time"
 
 	"github.com/sethealth/tokenvend/internal/secret"
@@ -32,7 +31,7 @@ func (c *Config) Validate(ttl time.Duration) error {
 	switch {
 	case c.RedisURL.IsSet() && (c.Cache == "redis" || p.Has("TOKEN_CACHE")):
 		if _, err := parseURL(c.RedisURL.Get().Reveal()); err != nil {
-			p.Add(cmp.Or(c.RedisURL.Name(), "REDIS_URL"), "%s", err)
+			p.Add(c.RedisURL.Name(), "%s", err)
 		}
 	case c.Cache == "redis":
 		p.Required("REDIS_URL", "a redis:// or rediss:// URL, for TOKEN_CACHE=redis")

@@ -69,10 +69,7 @@ func connectOptions(current secret.Source) (*redis.UniversalOptions, error) {
 }
 
 func withoutUser(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return ""
-	}
+	u, _ := url.Parse(raw) // which parseURL has accepted
 	u.User = nil
 	return u.String()
 }

@@ -112,9 +112,7 @@ func newRig(t testing.TB, s *source, change ...func(*tokencache.Config, *tokenca
 	for _, f := range change {
 		f(&c, &o)
 	}
-	var err error
-	r.Cache, err = tokencache.New(c, s, o)
-	require.NoError(t, err)
+	r.Cache = tokencache.New(c, s, o)
 	return r
 }
 

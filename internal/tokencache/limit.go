@@ -27,9 +27,9 @@ return 0`
 // Allow counts one request against a limit of burst requests in each period, which all replicas share, and
 // returns how long to wait for it; 0 if it may pass now. The error says that Redis cannot tell.
 func (r *Redis) Allow(ctx context.Context, key string, burst int, period time.Duration) (wait time.Duration, err error) {
-	_, name := r.entry("limit", key)
+	name := r.namespace().key("limit", key)
 	interval := period / time.Duration(burst)
-	commands, err := r.do(ctx, opLimit, func(pipe redis.Pipeliner) {
+	commands, err := r.do(ctx, "limit", func(pipe redis.Pipeliner) {
 		queueLimit(pipe, name, interval, interval*time.Duration(burst))
 	})
 	if err != nil {

@@ -12,9 +12,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/sony/gobreaker/v2"
+	"golang.org/x/time/rate"
 
 	"github.com/sethealth/tokenvend/internal/outgoing"
+	"github.com/sethealth/tokenvend/internal/secret"
 )
 
 const (
@@ -44,10 +47,10 @@ var (
 
 // RedisDeps are what a [Redis] is made of, besides the Config.
 type RedisDeps struct {
-	// Derive makes a key for one purpose from the present secret of the service account.
-	Derive func(purpose string) []byte
-	// Namespace is all else that a token depends on. Replicas share tokens if it is the same.
-	Namespace  []string
+	// Secret of the service account, and Settings, all else that a token depends on. Replicas share tokens if
+	// both are the same.
+	Secret     secret.Source
+	Settings   []string
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -60,25 +63,22 @@ type Redis struct {
 	client       redis.UniversalClient
 	breaker      *gobreaker.TwoStepCircuitBreaker[struct{}]
 	availability *outgoing.Availability
-	answered     atomic.Bool // at least once
+	current      atomic.Pointer[namespace]
+	tamperLog    rate.Sometimes
 
 	took     *prometheus.HistogramVec
 	failed   *prometheus.CounterVec
 	tampered prometheus.Counter
+	up       prometheus.Gauge
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
 
-// silent keeps go-redis' own log lines, which hold addresses and foreign texts, out of ours.
-type silent struct{}
-
-func (silent) Printf(context.Context, string, ...any) {}
-
 // NewRedis makes a Redis of a valid Config. It does not wait for the server, which may come later. Close it
 // after the Cache.
 func NewRedis(c Config, d RedisDeps) (*Redis, error) {
-	redis.SetLogger(silent{}) // there is one for the whole process
+	logging.Disable() // of go-redis, in the whole process: its lines hold addresses and foreign texts
 	options, err := connectOptions(c.RedisURL)
 	if err != nil {
 		return nil, err
@@ -87,6 +87,7 @@ func NewRedis(c Config, d RedisDeps) (*Redis, error) {
 		deps: d, options: options, client: redis.NewUniversalClient(options),
 		availability: outgoing.NewAvailability("redis", d.Logger),
 		breaker:      newRedisBreaker(),
+		tamperLog:    rate.Sometimes{Interval: tamperLogEvery},
 	}
 	r.register(d.Registerer)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -109,25 +110,31 @@ func newRedisBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
 	})
 }
 
-// The operations, as metrics name them.
-const (
-	opGet     = "get"
-	opLock    = "lock"
-	opRelease = "release"
-	opStore   = "store"
-	opDrop    = "drop"
-	opLimit   = "limit"
-	opProbe   = "probe"
-)
+// provesAvailable lists the operations, as metrics name them, and whether their success proves that Redis is
+// available: one that is full, or a read-only replica, still answers the others.
+var provesAvailable = map[string]bool{
+	"get": false, "lock": true, "release": false, "store": true, "drop": false, "limit": true, "probe": true,
+}
 
-// writes are the operations whose success proves that Redis is available: one that is full, or a read-only
-// replica, still answers the others.
-var writes = map[string]bool{opLock: true, opStore: true, opLimit: true, opProbe: true}
+type budgetKey struct{}
+
+// WithRedisBudget bounds what one request waits for Redis in all, for its limit and its token together. The
+// time starts with the first command.
+func WithRedisBudget(ctx context.Context) context.Context {
+	return context.WithValue(ctx, budgetKey{}, sync.OnceValue(func() time.Time { return time.Now().Add(redisBudget) }))
+}
+
+func budgetOf(ctx context.Context) time.Duration {
+	if end, ok := ctx.Value(budgetKey{}).(func() time.Time); ok {
+		return time.Until(end())
+	}
+	return redisBudget
+}
 
 // do makes one round trip, within the time that ctx's request may still wait. Its only error is errRedis; what
 // failed in it is logged when the state changes, and counted. A command may have been carried out all the same.
 func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipeliner)) ([]redis.Cmder, error) {
-	limit := budgetOf(ctx).remaining()
+	limit := budgetOf(ctx)
 	if limit <= 0 || ctx.Err() != nil {
 		return nil, errRedis
 	}
@@ -143,7 +150,7 @@ func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipel
 	commands, err := exec(bounded, pipe)
 	r.took.WithLabelValues(operation).Observe(time.Since(began).Seconds())
 	switch {
-	case err == nil && writes[operation]:
+	case err == nil && provesAvailable[operation]:
 		done(nil)
 		r.record(nil)
 	case err == nil,
@@ -162,17 +169,14 @@ func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipel
 	return commands, nil
 }
 
-// up reports whether Redis has answered and is available.
-func (r *Redis) up() bool { return r.answered.Load() && r.breaker.State() == gobreaker.StateClosed }
-
 // record notes the state. A failure counts once the breaker has opened, so that a single one is not logged.
 func (r *Redis) record(err error) {
-	state := r.breaker.State()
-	if err == nil && state == gobreaker.StateClosed {
-		r.answered.Store(true)
+	switch state := r.breaker.State(); {
+	case err == nil && state == gobreaker.StateClosed:
+		r.up.Set(1)
 		r.availability.Record(context.Background(), nil)
-	}
-	if err != nil && state == gobreaker.StateOpen {
+	case err != nil && state == gobreaker.StateOpen:
+		r.up.Set(0)
 		r.availability.Record(context.Background(), err)
 	}
 }
@@ -182,8 +186,8 @@ func (r *Redis) record(err error) {
 func exec(ctx context.Context, pipe redis.Pipeliner) ([]redis.Cmder, error) {
 	commands, err := pipe.Exec(ctx)
 	for _, command := range commands {
-		if err := command.Err(); failed(err) {
-			return nil, err
+		if failed(command.Err()) {
+			return nil, command.Err()
 		}
 	}
 	if failed(err) {
@@ -201,7 +205,7 @@ func (r *Redis) watch(ctx context.Context) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
 	for {
-		_, _ = r.do(ctx, opProbe, queueProbe)
+		_, _ = r.do(ctx, "probe", queueProbe)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -225,32 +229,27 @@ func queueProbe(pipe redis.Pipeliner) {
 
 // Check asks Redis now. The error says what is wrong and how to fix it.
 func (r *Redis) Check(ctx context.Context) error {
-	ask := func(timeout time.Duration) error {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		defer cancel()
-		pipe := r.client.Pipeline()
-		queueProbe(pipe)
-		if _, err := exec(ctx, pipe); err != nil {
-			return explainRedis(ctx, err)
-		}
-		return nil
-	}
-	if err := ask(checkTimeout); err != nil {
+	if err := r.ask(ctx, checkTimeout); err != nil {
 		return err
 	}
 	for range breakerFailures {
-		if ask(commandTimeout) == nil {
+		if r.ask(ctx, commandTimeout) == nil {
 			return nil
 		}
 	}
 	return fmt.Errorf("it answers, but not within %v, which is what a request waits: put it nearer, or see what slows it down", commandTimeout)
 }
 
-// entry is the name of owner's entry of one kind, and the namespace that it belongs to. The secret may have
-// been replaced since the last one.
-func (r *Redis) entry(kind, owner string) (namespace, string) {
-	n := newNamespace(r.deps.Derive, r.deps.Namespace)
-	return n, n.key(kind, owner)
+func (r *Redis) ask(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	pipe := r.client.Pipeline()
+	queueProbe(pipe)
+	_, err := exec(ctx, pipe)
+	if err != nil {
+		err = explainRedis(ctx, err)
+	}
+	return err
 }
 
 // State is the last known state in one line.

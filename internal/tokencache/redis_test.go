@@ -1,7 +1,6 @@
 package tokencache_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -36,14 +35,14 @@ type replica struct {
 
 // newReplica makes a replica of a server, whose service account has that secret, and waits until it has
 // reached the server.
-func newReplica(t testing.TB, server *redistest.Server, s *source, account string, namespace ...string) *replica {
+func newReplica(t testing.TB, server *redistest.Server, s *source, account string, settings ...string) *replica {
 	t.Helper()
-	r := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(server.URL())), s, account, namespace...)
+	r := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(server.URL())), s, account, settings...)
 	r.until(1)
 	return r
 }
 
-func newReplicaAt(t testing.TB, url secret.Source, s *source, account string, namespace ...string) *replica {
+func newReplicaAt(t testing.TB, url secret.Source, s *source, account string, settings ...string) *replica {
 	t.Helper()
 	r := &replica{}
 	r.rig = newRig(t, s, func(c *tokencache.Config, o *tokencache.Options) {
@@ -51,7 +50,7 @@ func newReplicaAt(t testing.TB, url secret.Source, s *source, account string, na
 		require.NoError(t, c.Validate(time.Hour))
 		var err error
 		r.redis, err = tokencache.NewRedis(*c, tokencache.RedisDeps{
-			Derive: secret.New("the secret of account " + account).Derive, Namespace: namespace, Logger: o.Logger, Registerer: o.Registerer,
+			Secret: secret.Static("SECRET", secret.New("the secret of account "+account)), Settings: settings, Logger: o.Logger, Registerer: o.Registerer,
 		})
 		require.NoError(t, err)
 		o.Redis = r.redis
@@ -223,7 +222,7 @@ func TestURLsOfAllKindsAreUnderstood(t *testing.T) {
 		"redis://sentinel:26379?master_name=main&addr=other:1": {"sentinel:26379,other:1", ""},
 	} {
 		r, err := tokencache.NewRedis(tokencache.Config{RedisURL: secret.Static("REDIS_URL", secret.New(url))}, tokencache.RedisDeps{
-			Derive: secret.New("one").Derive, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+			Secret: secret.Static("SECRET", secret.New("one")), Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 		})
 		require.NoError(t, err)
 		assert.Equal(t, want.address, r.Address())
@@ -278,9 +277,4 @@ func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 	assert.ErrorContains(t, alone.redis.Check(t.Context()), "one node of a cluster")
 	alone.until(0)
 	alone.issue(0)
-}
-
-func TestABudgetIsKeptThroughARequest(t *testing.T) {
-	ctx := tokencache.WithRedisBudget(context.Background())
-	assert.Equal(t, ctx, tokencache.WithRedisBudget(ctx))
 }

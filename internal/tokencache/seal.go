@@ -17,18 +17,23 @@ import (
 // namespace names and seals what lies in Redis for one service account under one set of settings. What
 // another secret or other settings wrote cannot be found from here, nor read.
 type namespace struct {
+	secret secret.Value
 	naming []byte
 	aead   cipher.AEAD
 }
 
-// newNamespace derives the keys from the present secret; settings are all else that a token depends on.
-func newNamespace(derive func(purpose string) []byte, settings []string) namespace {
-	var all []byte
-	for _, setting := range settings {
-		// With the length in front, no two lists are the same bytes.
-		all = append(binary.AppendUvarint(all, uint64(len(setting))), setting...)
+// namespace is that of the present secret, which may have been replaced since the last call.
+func (r *Redis) namespace() *namespace {
+	now := r.deps.Secret.Get()
+	if n := r.current.Load(); n != nil && n.secret == now {
+		return n
 	}
-	block, err := aes.NewCipher(derive("redis values"))
+	var settings []byte
+	for _, setting := range r.deps.Settings {
+		// With the length in front, no two lists are the same bytes.
+		settings = append(binary.AppendUvarint(settings, uint64(len(setting))), setting...)
+	}
+	block, err := aes.NewCipher(now.Derive("redis values"))
 	if err != nil {
 		panic(err) // only for a key of another length
 	}
@@ -36,12 +41,14 @@ func newNamespace(derive func(purpose string) []byte, settings []string) namespa
 	if err != nil {
 		panic(err) // only for a block of another size than AES has
 	}
-	return namespace{naming: mac(derive("redis names"), all), aead: aead}
+	n := &namespace{now, mac(now.Derive("redis names"), settings), aead}
+	r.current.Store(n)
+	return n
 }
 
 // key is the name of an entry of one kind that belongs to owner, who cannot be read from it. All entries of
 // an owner are in one slot of a cluster.
-func (n namespace) key(kind, owner string) string {
+func (n *namespace) key(kind, owner string) string {
 	return "tokenvend:" + hex.EncodeToString(mac(n.naming, nil)[:4]) +
 		":{" + hex.EncodeToString(mac(n.naming, []byte("user "+owner))[:16]) + "}:" + kind
 }
@@ -54,7 +61,7 @@ type content struct {
 }
 
 // seal encrypts a token by AES-256-GCM. It opens under no other key of an entry.
-func (n namespace) seal(key string, token sethealth.Token) []byte {
+func (n *namespace) seal(key string, token sethealth.Token) []byte {
 	plain, err := json.Marshal(content{token.Value.Reveal(), token.ID, token.Expires.UnixNano()})
 	if err != nil {
 		panic(err) // two strings and a number
@@ -63,7 +70,7 @@ func (n namespace) seal(key string, token sethealth.Token) []byte {
 }
 
 // open decrypts what seal made for the same key. It reports false for anything else.
-func (n namespace) open(key, sealed string) (sethealth.Token, bool) {
+func (n *namespace) open(key, sealed string) (sethealth.Token, bool) {
 	plain, err := n.aead.Open(nil, nil, []byte(sealed), []byte(key))
 	if err != nil {
 		return sethealth.Token{}, false

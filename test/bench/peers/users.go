@@ -38,8 +38,8 @@ func newUsers() http.Handler {
 	sessions := must(auth.New(auth.Config{
 		SessionCheck: setting.List{"proxy"}, TrustedProxies: proxies, ProxyConfig: auth.ProxyConfig{UserHeader: "X-Forwarded-User"},
 	}, auth.Deps{Logger: log, Registerer: reg}))
-	cache := must(tokencache.New(tokencache.Config{Cache: "memory", Size: n + n/5, MinLife: time.Hour}, instant{},
-		tokencache.Options{TTL: 6 * time.Hour, Timeout: time.Minute, Logger: log, Registerer: reg}))
+	cache := tokencache.New(tokencache.Config{Cache: "memory", Size: n + n/5, MinLife: time.Hour}, instant{},
+		tokencache.Options{TTL: 6 * time.Hour, Timeout: time.Minute, Logger: log, Registerer: reg})
 	limit := ratelimit.New(ratelimit.Options{Rate: ratelimit.Rate{N: 100_000, Per: time.Second}, Size: n + n/5, Registerer: reg})
 	for i := range n {
 		user := sethealth.User{Check: "proxy", Name: fmt.Sprintf("user-%08d@example.com", i)}
