@@ -120,14 +120,14 @@ func TestANewKeyFileTakesThePlaceOfTheOldAtOnce(t *testing.T) {
 	expect(t, j, newer, auth.ErrUnauthenticated)
 
 	write("canary of a broken file")
-	_, err = file.Reload(t.Context())
+	err = file.Reload(t.Context())
 	require.ErrorContains(t, err, "PEM")
 	assert.NotContains(t, err.Error(), "canary")
 	expect(t, j, older, nil, "a broken file keeps the old key")
 	assert.Empty(t, logged.String())
 
 	write(publicPEM(&otherRSA().PublicKey))
-	must(file.Reload(t.Context()))
+	require.NoError(t, file.Reload(t.Context()))
 	expect(t, j, older, auth.ErrUnauthenticated, "a remembered token of the retired key is refused on the dot")
 	expect(t, j, newer, nil)
 }

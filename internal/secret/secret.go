@@ -1,9 +1,8 @@
 // Package secret holds credentials so that they cannot be printed by accident, and follows the files
 // that some of them come from.
 //
-// Everything that requests or proves something is a [Value]: the service account's key and secret, the
-// HMAC key of sessions, client secrets, the Redis URL and each issued token. No printer of the
-// standard library shows what it holds; [Value.Reveal] does, and its callers can be counted.
+// Everything that requests or proves something is a [Value], issued tokens too. No printer of the standard
+// library shows what it holds; [Value.Reveal] does, and its callers can be counted.
 package secret
 
 import (
@@ -13,7 +12,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"log/slog"
 )
 
 const redacted = "[redacted]"
@@ -42,12 +40,6 @@ func (v Value) Reveal() string {
 	return *v.content
 }
 
-// IsZero reports whether v holds no credential.
-func (v Value) IsZero() bool { return v.content == nil }
-
-// Len is the length of the credential in bytes.
-func (v Value) Len() int { return len(v.Reveal()) }
-
 // Equal compares contents in constant time.
 func (v Value) Equal(other Value) bool {
 	return subtle.ConstantTimeCompare([]byte(v.Reveal()), []byte(other.Reveal())) == 1
@@ -69,27 +61,10 @@ func (v Value) Derive(purpose string) []byte {
 }
 
 // Fingerprint names the credential in a log line: eight hex digits that cannot be turned back.
-func (v Value) Fingerprint() string {
-	if v.IsZero() {
-		return "none"
-	}
-	return hex.EncodeToString(v.Derive("fingerprint")[:4])
-}
-
-// Decode implements envconfig.Decoder. It never fails, because envconfig prints what it cannot decode.
-func (v *Value) Decode(content string) error {
-	*v = New(content)
-	return nil
-}
-
-// String implements [fmt.Stringer] without the content.
-func (v Value) String() string { return redacted }
+func (v Value) Fingerprint() string { return hex.EncodeToString(v.Derive("fingerprint")[:4]) }
 
 // Format implements [fmt.Formatter] for every verb without the content.
 func (v Value) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// LogValue implements [slog.LogValuer] without the content.
-func (v Value) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText implements [encoding.TextMarshaler] without the content; encoding/json uses it too.
+// MarshalText implements [encoding.TextMarshaler] without the content; encoding/json and log/slog use it too.
 func (v Value) MarshalText() ([]byte, error) { return []byte(redacted), nil }

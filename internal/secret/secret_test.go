@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -83,12 +82,8 @@ func TestNoVerbOfFmtPrintsIt(t *testing.T) {
 			for _, flags := range []string{"", "+", "#", "+#", " ", "-30", "030", ".5", "[1]"} {
 				format := "%" + flags + string(verb)
 				assertSealed(t, fmt.Sprintf(format, holder), name+" "+format)
-				assertSealed(t, fmt.Errorf(format, holder).Error(), name+" "+format)
 			}
 		}
-		assertSealed(t, fmt.Sprint(holder), name)
-		assertSealed(t, fmt.Sprintln(holder), name)
-		assertSealed(t, fmt.Sprintf("%v", []any{holder}), name)
 		for _, broken := range []string{"%d %!", "%!", "%"} {
 			assertSealed(t, fmt.Sprintf(broken, holder, holder), name)
 		}
@@ -96,36 +91,25 @@ func TestNoVerbOfFmtPrintsIt(t *testing.T) {
 }
 
 func TestAPrintedValueSaysThatItIsRedacted(t *testing.T) {
-	v := secret.New(canary)
-	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		assert.Equal(t, "[redacted]", fmt.Sprintf(format, v))
+	for _, v := range []secret.Value{secret.New(canary), {}} {
+		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			assert.Equal(t, "[redacted]", fmt.Sprintf(format, v))
+		}
 	}
-	assert.Equal(t, "[redacted]", v.String())
-	assert.Equal(t, "{V:[redacted]}", fmt.Sprintf("%+v", exported{v}))
-	assert.Equal(t, "[redacted]", fmt.Sprint(secret.Value{}), "whether there is one is no one's business either")
 }
 
 func TestNoEncoderWritesIt(t *testing.T) {
 	for name, holder := range holders() {
-		if b, err := json.Marshal(holder); err == nil {
-			assertSealed(t, string(b), "json of "+name)
-		}
-		if b, err := json.MarshalIndent(holder, "", " "); err == nil {
-			assertSealed(t, string(b), "json of "+name)
-		}
-		if b, err := xml.Marshal(holder); err == nil {
-			assertSealed(t, string(b), "xml of "+name)
-		}
 		var b bytes.Buffer
+		_ = json.NewEncoder(&b).Encode(holder)
+		_ = xml.NewEncoder(&b).Encode(holder)
 		_ = gob.NewEncoder(&b).Encode(holder)
-		assertSealed(t, b.String(), "gob of "+name)
-		b.Reset()
 		_ = template.Must(template.New("").Parse(`{{.}} {{printf "%#v" .}} {{js .}}`)).Execute(&b, holder)
-		assertSealed(t, b.String(), "template of "+name)
+		assertSealed(t, b.String(), name)
 	}
 	b, err := json.Marshal(exported{secret.New(canary)})
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"V":"[redacted]"}`, string(b))
+	assert.Equal(t, `{"V":"[redacted]"}`, string(b))
 }
 
 func TestNoLogShowsIt(t *testing.T) {
@@ -142,13 +126,6 @@ func TestNoLogShowsIt(t *testing.T) {
 	var b bytes.Buffer
 	slog.New(slog.NewTextHandler(&b, nil)).Info("m", "k", secret.New(canary))
 	assert.Contains(t, b.String(), "k=[redacted]")
-}
-
-func TestNoErrorHoldsIt(t *testing.T) {
-	v := secret.New(canary)
-	err := fmt.Errorf("outer: %w", errors.Join(holding{v}, fmt.Errorf("inner %v %+v", v, unexported{v})))
-	assertSealed(t, err.Error(), "error")
-	assertSealed(t, fmt.Sprintf("%+v %#v", err, err), "error")
 }
 
 // A panic that nobody recovers is printed by the runtime, which has rules of its own.
@@ -174,27 +151,16 @@ func TestNoPanicShowsIt(t *testing.T) {
 	}
 }
 
-func TestAValueHoldsWhatItWasGiven(t *testing.T) {
-	v := secret.New(canary)
-	assert.Equal(t, canary, v.Reveal())
-	assert.Equal(t, len(canary), v.Len())
-	assert.False(t, v.IsZero())
-	for _, none := range []secret.Value{{}, secret.New("")} {
-		assert.True(t, none.IsZero())
-		assert.Empty(t, none.Reveal())
-		assert.Zero(t, none.Len())
-		assert.Equal(t, "none", none.Fingerprint())
-		assert.False(t, none.Equal(v))
-		assert.True(t, none.Equal(secret.Value{}))
-	}
-}
-
 func TestEqualComparesContentsAndTheOperatorCopies(t *testing.T) {
-	v, same, other := secret.New("a"), secret.New("a"), secret.New("b")
-	copied := v
+	v, same := secret.New("a"), secret.New("a")
+	assert.Equal(t, "a", v.Reveal())
+	assert.Empty(t, secret.Value{}.Reveal())
 	assert.True(t, v.Equal(same))
-	assert.False(t, v.Equal(other))
-	assert.False(t, v.Equal(secret.New("aa")))
+	for _, other := range []string{"b", "aa", ""} {
+		assert.False(t, v.Equal(secret.New(other)))
+	}
+	assert.True(t, secret.New("") == secret.Value{})
+	copied := v
 	assert.True(t, v == copied)
 	assert.False(t, v == same)
 }
@@ -209,14 +175,4 @@ func TestDerivedKeysAreGolden(t *testing.T) {
 	assert.Equal(t, "a07cbc6442bdedc68332eb18a61823549fc951504a377a60a57daf39df3f4cb6", hex.EncodeToString(short.Derive("purpose")))
 	assert.NotEqual(t, v.Derive("a"), v.Derive("b"))
 	assert.NotEqual(t, v.Derive("a"), secret.New("secret-2").Derive("a"))
-}
-
-func TestDecodeNeverFails(t *testing.T) {
-	var v secret.Value
-	require.NoError(t, v.Decode(canary))
-	assert.Equal(t, canary, v.Reveal())
-	require.NoError(t, v.Decode(""))
-	assert.True(t, v.IsZero())
-	require.NoError(t, v.Decode("\x00\xff"))
-	assert.Equal(t, "\x00\xff", v.Reveal())
 }

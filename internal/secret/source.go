@@ -37,9 +37,9 @@ type source struct {
 
 // Static is a Source that holds v for good. The name is that of its environment variable.
 func Static(name string, v Value) Source {
-	s := &source{name: name}
+	s := Source{&source{name: name}}
 	s.current.Store(&v)
-	return Source{s}
+	return s
 }
 
 // FromFile is a Source that holds the credential in the file at path, less one trailing newline. It fails
@@ -52,11 +52,11 @@ func TextFile(name, path string) (Source, error) {
 }
 
 func fromFile(name, path string, parse func(string) (string, error)) (Source, error) {
-	s := Source{&source{name: name, path: path, parse: parse, reading: make(chan struct{}, 1)}}
-	s.current.Store(&Value{})
+	s := Static(name, Value{})
+	s.path, s.parse, s.reading = path, parse, make(chan struct{}, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	if _, err := s.Reload(ctx); err != nil {
+	if err := s.Reload(ctx); err != nil {
 		return Source{}, err
 	}
 	return s, nil
@@ -85,62 +85,56 @@ func (s Source) Get() Value {
 // SetValidator makes Reload refuse content for which validate returns an error, which must not quote it.
 func (s Source) SetValidator(validate func(content string) error) { s.validate.Store(&validate) }
 
-// Reload reads the file again and reports whether the content is new. On an error the old value stays.
-// It returns when ctx ends, even if the file blocks its reader; then the reading that is under way is the
-// only one until it ends.
-func (s Source) Reload(ctx context.Context) (changed bool, err error) {
+// Reload reads the file again. On an error the old value stays. It returns when ctx ends, even if the file
+// blocks its reader; then the reading that is under way is the only one until it ends.
+func (s Source) Reload(ctx context.Context) error {
 	if s.source == nil || s.path == "" {
-		return false, nil
+		return nil
 	}
+	done := make(chan error, 1)
 	select {
 	case s.reading <- struct{}{}:
+		go func() {
+			defer func() { <-s.reading }()
+			done <- s.read()
+		}()
 	case <-ctx.Done():
-		return false, fmt.Errorf("%s: %w", s.name, errReading)
 	}
-	type result struct {
-		changed bool
-		err     error
-	}
-	done := make(chan result, 1)
-	go func() {
-		defer func() { <-s.reading }()
-		changed, err := s.read()
-		done <- result{changed, err}
-	}()
+	var err error
 	select {
-	case r := <-done:
-		if r.err != nil {
-			return false, fmt.Errorf("%s: %w", s.name, r.err)
-		}
-		return r.changed, nil
+	case err = <-done:
 	case <-ctx.Done():
-		return false, fmt.Errorf("%s: %w", s.name, errReading)
+		err = errReading
 	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
 }
 
-func (s *source) read() (changed bool, err error) {
+func (s *source) read() error {
 	content, err := readFile(s.path)
 	if path, ok := errors.AsType[*os.PathError](err); ok {
 		err = path.Err // the operator knows the path by the variable
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	text, err := s.parse(content)
 	if err != nil {
-		return false, err
+		return err
 	}
 	next := New(text)
 	if s.current.Load().Equal(next) {
-		return false, nil
+		return nil
 	}
 	if validate := s.validate.Load(); validate != nil {
 		if err := (*validate)(text); err != nil {
-			return false, err
+			return err
 		}
 	}
 	s.current.Store(&next)
-	return true, nil
+	return nil
 }
 
 func readFile(path string) (string, error) {

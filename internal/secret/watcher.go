@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // Files are read every few seconds, so that new content is in use within 10 s. Reading beats watching: it
@@ -18,30 +19,21 @@ const (
 
 // Watcher reads files again until it is told to stop.
 type Watcher struct {
-	files   []*watched
+	files   []Source
 	log     *slog.Logger
 	reloads *prometheus.CounterVec
-}
-
-// watched is a Source and what has been logged of it. Others may read a Source again too, so a change is
-// what differs from the value logged last.
-type watched struct {
-	Source
-	logged Value
-	broken bool // the last reading failed, so that a failure is logged once
 }
 
 // NewWatcher watches those of sources that come from files. Each change is one log line with a fingerprint,
 // and counts in tokenvend_file_reloads_total.
 func NewWatcher(log *slog.Logger, reg prometheus.Registerer, sources ...Source) *Watcher {
-	w := &Watcher{log: log, reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+	w := &Watcher{log: log, reloads: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "tokenvend_file_reloads_total",
 		Help: "Secret and certificate files read again, by outcome: changed, or failed (counted at every reading until it succeeds).",
 	}, []string{"variable", "outcome"})}
-	reg.MustRegister(w.reloads)
 	for _, s := range sources {
 		if s.IsSet() && s.path != "" {
-			w.files = append(w.files, &watched{Source: s, logged: s.Get()})
+			w.files = append(w.files, s)
 			w.reloads.WithLabelValues(s.name, "changed")
 			w.reloads.WithLabelValues(s.name, "failed")
 		}
@@ -51,42 +43,40 @@ func NewWatcher(log *slog.Logger, reg prometheus.Registerer, sources ...Source) 
 
 // Run reads the files every few seconds until ctx ends. A file that blocks holds up no other.
 func (w *Watcher) Run(ctx context.Context) {
-	if len(w.files) == 0 {
-		return
+	var watching sync.WaitGroup
+	for _, s := range w.files {
+		watching.Go(func() { w.watch(ctx, s) })
 	}
+	watching.Wait()
+}
+
+func (w *Watcher) watch(ctx context.Context, s Source) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	for {
+	// Others may read a Source again too, so a change is what differs from the value logged last.
+	for logged, broken := s.Get(), false; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		var reading sync.WaitGroup
-		for _, f := range w.files {
-			reading.Go(func() { w.read(ctx, f) })
+		bounded, cancel := context.WithTimeout(ctx, readTimeout)
+		err := s.Reload(bounded)
+		cancel()
+		if ctx.Err() != nil {
+			return
 		}
-		reading.Wait()
-	}
-}
-
-func (w *Watcher) read(ctx context.Context, f *watched) {
-	bounded, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	_, err := f.Reload(bounded)
-	if ctx.Err() != nil {
-		return
-	}
-	if err != nil {
-		w.reloads.WithLabelValues(f.name, "failed").Inc() // each time: an alert must last as long as the fault
-		if !f.broken {
-			w.log.Error("file cannot be used, the old content stays in use", "variable", f.name, "error", err.Error())
+		if err != nil {
+			w.reloads.WithLabelValues(s.name, "failed").Inc() // each time: an alert must last as long as the fault
+			if !broken {
+				w.log.Error("file cannot be used, the old content stays in use", "variable", s.name, "error", err.Error())
+			}
 		}
-	}
-	f.broken = err != nil
-	if now := f.Get(); now != f.logged {
-		f.logged = now
-		w.reloads.WithLabelValues(f.name, "changed").Inc()
-		w.log.Info("file has new content, now in use", "variable", f.name, "fingerprint", now.Fingerprint())
+		broken = err != nil
+		if now := s.Get(); now != logged {
+			logged = now
+			w.reloads.WithLabelValues(s.name, "changed").Inc()
+			w.log.Info("file has new content, now in use", "variable", s.name, "fingerprint", now.Fingerprint())
+		}
 	}
 }

@@ -87,7 +87,7 @@ func TestAKeyFileIsNotReplacedByAPublicKey(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, c.Validate())
 	write(t, file, "pub_canary")
-	_, err = c.Key.Reload(t.Context())
+	err = c.Key.Reload(t.Context())
 	require.ErrorContains(t, err, "public key")
 	assert.NotContains(t, err.Error(), "canary")
 	assert.Equal(t, "key-1", c.Key.Get().Reveal())

@@ -42,8 +42,8 @@ func pseudonym(key secret.Value, u User) string {
 func (c *Credentials) Reload(ctx context.Context) error {
 	var keyErr, secretErr error
 	var reading sync.WaitGroup
-	reading.Go(func() { _, keyErr = c.key.Reload(ctx) })
-	reading.Go(func() { _, secretErr = c.secret.Reload(ctx) })
+	reading.Go(func() { keyErr = c.key.Reload(ctx) })
+	reading.Go(func() { secretErr = c.secret.Reload(ctx) })
 	reading.Wait()
 	return errors.Join(keyErr, secretErr)
 }

@@ -201,15 +201,15 @@ func TestANewPasswordInTheFileIsUsedFromTheNextConnectionOn(t *testing.T) {
 	server.SetArg("--requirepass", "new")
 	server.Run()
 	write("redis://:new@" + server.Addr)
-	_, err = url.Reload(t.Context())
+	err = url.Reload(t.Context())
 	require.NoError(t, err)
 	r.until(1)
 
 	write("redis://:new@127.0.0.1:1")
-	_, err = url.Reload(t.Context())
+	err = url.Reload(t.Context())
 	assert.ErrorContains(t, err, "REDIS_URL_FILE: names another server")
 	write("rubbish")
-	_, err = url.Reload(t.Context())
+	err = url.Reload(t.Context())
 	assert.ErrorContains(t, err, "REDIS_URL_FILE: must be redis://")
 }
 
