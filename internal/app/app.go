@@ -53,8 +53,7 @@ func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err erro
 	if pair := c.Server.certificate; pair != nil {
 		a.registry.MustRegister(pair.expiry())
 	}
-	credentials := sethealth.NewCredentials(c.Sethealth.Key, c.Sethealth.Secret)
-	cache, err := a.newCache(credentials)
+	cache, err := a.newCache()
 	if err != nil {
 		return nil, err
 	}
@@ -70,21 +69,18 @@ func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err erro
 	a.dependencies = append(a.dependencies, a.sessions.Dependencies()...)
 	a.lifecycle = &api.Lifecycle{Ready: a.sessions.Ready}
 	a.background = append(a.background, a.sessions.Run, secret.NewWatcher(a.log, a.registry, c.sources()...).Run)
-	a.public = a.newPublic(cache, credentials)
+	a.public = a.newPublic(cache)
 	return a, nil
 }
 
 func userAgent(build telemetry.Build) string { return "tokenvend/" + build.Version }
 
 // newCache stacks the cache, with Redis if it is configured, on the client of Sethealth.
-func (a *app) newCache(credentials *sethealth.Credentials) (*tokencache.Cache, error) {
+func (a *app) newCache() (*tokencache.Cache, error) {
 	c := a.config
-	client, err := sethealth.New(c.Sethealth, credentials, sethealth.Deps{
+	client := sethealth.New(c.Sethealth, sethealth.Deps{
 		Logger: a.log, Registerer: a.registry, Tracer: a.tracing.Tracer(), UserAgent: userAgent(a.build),
 	})
-	if err != nil {
-		return nil, err
-	}
 	a.closers = append(a.closers, client.Close)
 	a.dependencies = append(a.dependencies, auth.Dependency{
 		Name: "sethealth", Detail: setting.Host(c.Sethealth.URL), Check: client.Check, State: client.State,
@@ -92,6 +88,7 @@ func (a *app) newCache(credentials *sethealth.Credentials) (*tokencache.Cache, e
 	if c.Cache.Cache == "redis" {
 		// What replicas must have in common to share: all that a token depends on.
 		settings := []string{c.Sethealth.URL, c.Sethealth.TTL.String(), string(c.Sethealth.UserID), strconv.FormatBool(c.Sethealth.TestMode)}
+		var err error
 		if a.redis, err = tokencache.NewRedis(c.Cache, tokencache.RedisDeps{
 			Secret: c.Sethealth.Secret, Settings: settings, Logger: a.log, Registerer: a.registry,
 		}); err != nil {
@@ -107,11 +104,11 @@ func (a *app) newCache(credentials *sethealth.Credentials) (*tokencache.Cache, e
 	return cache, nil
 }
 
-func (a *app) newPublic(cache *tokencache.Cache, credentials *sethealth.Credentials) http.Handler {
+func (a *app) newPublic(cache *tokencache.Cache) http.Handler {
 	c := a.config
 	deps := api.Deps{
 		Issuer: cache, Sessions: a.sessions, SessionHeaders: c.Sessions.RequestHeaders(), TrustedProxies: c.Sessions.TrustedProxies,
-		TokenTTL: c.Sethealth.TTL, Pseudonym: credentials.Pseudonym, TLS: c.Server.certificate != nil,
+		TokenTTL: c.Sethealth.TTL, Pseudonym: c.Sethealth.Pseudonym, TLS: c.Server.certificate != nil,
 		Lifecycle: a.lifecycle, Tracing: a.tracing, Logger: a.log, Registerer: a.registry,
 	}
 	if c.Limit.Rate.N > 0 {

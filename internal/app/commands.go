@@ -97,12 +97,9 @@ func token(ctx context.Context, build telemetry.Build, stdout io.Writer) error {
 		return err
 	}
 	c.Sethealth.UserID = "none"
-	client, err := sethealth.New(c.Sethealth, sethealth.NewCredentials(c.Sethealth.Key, c.Sethealth.Secret), sethealth.Deps{
+	client := sethealth.New(c.Sethealth, sethealth.Deps{
 		Logger: slog.New(slog.DiscardHandler), Registerer: telemetry.NewRegistry(build), UserAgent: userAgent(build),
 	})
-	if err != nil {
-		return err
-	}
 	t, err := client.Issue(ctx, sethealth.User{}, sethealth.Request{})
 	if err != nil {
 		return err

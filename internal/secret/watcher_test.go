@@ -48,29 +48,10 @@ func (k *kubernetes) swap(t *testing.T, files map[string]string) {
 	}
 }
 
-// lockedBuffer is a log that the Watcher writes while the test reads: synthetic time orders the two, and the
-// race detector does not see it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.String()
-}
-
 // followed runs a test in synthetic time with a Watcher of vars.
-func followed(t *testing.T, vars []secret.Source, test func(t *testing.T, logged *lockedBuffer, reg *prometheus.Registry)) {
+func followed(t *testing.T, vars []secret.Source, test func(t *testing.T, logged *bytes.Buffer, reg *prometheus.Registry)) {
 	synctest.Test(t, func(t *testing.T) {
-		var logged lockedBuffer
+		var logged bytes.Buffer
 		reg := prometheus.NewPedanticRegistry()
 		f := secret.NewWatcher(slog.New(slog.NewJSONHandler(&logged, nil)), reg, vars...)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -105,7 +86,7 @@ func TestTheSwapOfAKubernetesVolumeIsFollowed(t *testing.T) {
 	password, err := secret.FromFile("SECRET_FILE", filepath.Join(k.dir, "secret"))
 	require.NoError(t, err)
 	followed(t, []secret.Source{key, {}, password, secret.Static("STATIC", secret.New("x"))},
-		func(t *testing.T, logged *lockedBuffer, reg *prometheus.Registry) {
+		func(t *testing.T, logged *bytes.Buffer, reg *prometheus.Registry) {
 			tick()
 			assert.Empty(t, logged.String(), "nothing has changed")
 
@@ -130,7 +111,7 @@ tokenvend_file_reloads_total{outcome="failed",variable="SECRET_FILE"} 0`)
 // A refused service account makes others read the files too; the change must be told all the same.
 func TestAChangeThatAnotherReaderTookUpIsToldOnce(t *testing.T) {
 	v, path := file(t, "one")
-	followed(t, []secret.Source{v}, func(t *testing.T, logged *lockedBuffer, reg *prometheus.Registry) {
+	followed(t, []secret.Source{v}, func(t *testing.T, logged *bytes.Buffer, reg *prometheus.Registry) {
 		write(t, path, "two")
 		require.NoError(t, v.Reload(t.Context()))
 		tick()
@@ -157,7 +138,7 @@ func TestContentThatIsOfNoUseKeepsTheOldValueAndIsToldOnce(t *testing.T) {
 				}
 				return nil
 			})
-			followed(t, []secret.Source{v}, func(t *testing.T, logged *lockedBuffer, reg *prometheus.Registry) {
+			followed(t, []secret.Source{v}, func(t *testing.T, logged *bytes.Buffer, reg *prometheus.Registry) {
 				spoil(t, path)
 				tick()
 				tick()

@@ -1,16 +1,16 @@
 package sethealth
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sony/gobreaker/v2"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -45,9 +45,7 @@ type Deps struct {
 // connections and one circuit breaker.
 type Client struct {
 	config       Config
-	credentials  *Credentials
 	deps         Deps
-	target       string
 	outgoing     *outgoing.Client
 	breaker      *gobreaker.TwoStepCircuitBreaker[Token]
 	metrics      *metrics
@@ -55,16 +53,12 @@ type Client struct {
 }
 
 // New makes a Client from a valid Config; it does not ask Sethealth for anything yet.
-func New(c Config, credentials *Credentials, d Deps) (*Client, error) {
-	target := strings.TrimRight(c.URL, "/") + "/token"
-	if _, err := http.NewRequest(http.MethodPost, target, nil); err != nil {
-		return nil, errors.New("SETHEALTH_URL cannot be parsed") // the error would quote it
-	}
+func New(c Config, d Deps) *Client {
 	if d.Tracer == nil {
 		d.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	client := &Client{
-		config: c, credentials: credentials, deps: d, target: target,
+		config: c, deps: d,
 		outgoing: outgoing.New(outgoing.Options{
 			MaxAnswer: maxAnswer, MaxConns: maxConns, DialTimeout: c.AttemptTimeout, Transport: d.Transport,
 		}),
@@ -72,17 +66,14 @@ func New(c Config, credentials *Credentials, d Deps) (*Client, error) {
 	}
 	client.metrics = newMetrics(d.Registerer, func() float64 { return float64(client.breaker.State()) })
 	client.breaker = newBreaker(d.Logger, client.metrics.opened)
-	return client, nil
+	return client
 }
 
 // Issue requests a token, whose lifetime is always that of TOKEN_TTL.
-func (c *Client) Issue(ctx context.Context, user User, r Request) (Token, error) {
+func (c *Client) Issue(ctx context.Context, user User, _ Request) (Token, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, c.config.Timeout, errTimeLimit)
 	defer cancel()
 	token, err := c.request(limited, user)
-	if err == nil && token.ID == r.Rejected {
-		token, err = Token{}, unusable(errRejectedToken)
-	}
 	if !callerLeft(limited) {
 		c.availability.Record(ctx, err)
 	}
@@ -91,7 +82,7 @@ func (c *Client) Issue(ctx context.Context, user User, r Request) (Token, error)
 
 // request makes attempts until one of them settles the matter.
 func (c *Client) request(ctx context.Context, user User) (Token, error) {
-	account, reloaded := c.credentials.pair(), false
+	account, reloaded := c.config.pair(), false
 	for number, retries := 1, 0; ; number++ {
 		token, err := c.attempt(ctx, user, account, number)
 		switch f := failureOf(err); {
@@ -111,6 +102,45 @@ func (c *Client) request(ctx context.Context, user User) (Token, error) {
 			return Token{}, err
 		}
 	}
+}
+
+// attempt asks Sethealth once, if the breaker permits it. Its error is a [*failure], or that of a caller
+// that left.
+func (c *Client) attempt(ctx context.Context, user User, account pair, number int) (token Token, err error) {
+	done, refused := c.breaker.Allow()
+	if refused != nil {
+		return Token{}, errBreakerOpen
+	}
+	ctx, span := c.deps.Tracer.Start(ctx, "sethealth token", trace.WithSpanKind(trace.SpanKindClient))
+	c.metrics.inFlight.Inc()
+	start, status := time.Now(), 0 // without an answer
+	defer func() {                 // after a panic too: a trial that never ends would keep the breaker half-open for good
+		done(err)
+		outcome := outcomeOf(err)
+		c.metrics.inFlight.Dec()
+		c.metrics.duration.Observe(time.Since(start).Seconds())
+		c.metrics.calls.WithLabelValues(outcome).Inc()
+		span.SetAttributes(attribute.Int("attempt", number), attribute.String("outcome", outcome), attribute.Int("status", status))
+		span.End()
+	}()
+
+	limited, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(limited, http.MethodPost, c.config.URL+"/token",
+		bytes.NewReader(encodeRequest(c.config, account, user)))
+	if err != nil {
+		return Token{}, err // only for a URL that Validate refuses
+	}
+	req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	req.Header.Set("User-Agent", c.deps.UserAgent)
+	answer, err := c.outgoing.Ask(req)
+	if err != nil {
+		return Token{}, classifyError(ctx, err)
+	}
+	if status = answer.Status; status != http.StatusOK {
+		return Token{}, classifyStatus(answer)
+	}
+	return decodeToken(answer.Body, start, c.config.TTL)
 }
 
 // backoff is exponential, with full jitter.
@@ -135,10 +165,11 @@ func (c *Client) pause(ctx context.Context, d time.Duration) bool {
 func (c *Client) reloadCredentials(ctx context.Context) pair {
 	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
 	defer cancel()
-	if err := c.credentials.Reload(ctx); err != nil {
+	account, err := c.config.reload(ctx)
+	if err != nil {
 		c.deps.Logger.Error("sethealth refused the service account, and its files cannot be read again", "error", err.Error())
 	}
-	return c.credentials.pair()
+	return account
 }
 
 // Check requests one token. The error says what is wrong and what to look at.

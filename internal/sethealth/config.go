@@ -1,7 +1,6 @@
 package sethealth
 
 import (
-	"cmp"
 	"errors"
 	"net/url"
 	"strings"
@@ -37,7 +36,7 @@ func (c *Config) Validate() error {
 	if c.Key.IsSet() {
 		c.Key.SetValidator(checkKey)
 		if err := checkKey(c.Key.Get().Reveal()); err != nil {
-			p.Add(cmp.Or(c.Key.Name(), "SETHEALTH_KEY"), "%s", err)
+			p.Add(c.Key.Name(), "%s", err)
 		}
 	} else {
 		p.Required("SETHEALTH_KEY", "the service account's API key")

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -49,15 +48,15 @@ func accepts(password string) script {
 }
 
 // rotating is a client without retries whose credentials are in files. Files are read in real time.
-func rotating(t *testing.T, u *upstream, change func(*fixture)) (c *sethealth.Client, creds *sethealth.Credentials, dir string) {
-	f := defaults()
+func rotating(t *testing.T, u *upstream, change func(*fixture)) (c *sethealth.Client, f *fixture, dir string) {
+	f = defaults()
 	noRetries(f)
 	f.Transport = u
 	dir = fromFiles(t, f)
 	if change != nil {
 		change(f)
 	}
-	return f.client(t), f.credentials(), dir
+	return f.client(t), f, dir
 }
 
 func TestARefusedPairIsReadAgainAndTheNewOneTriedOnce(t *testing.T) {
@@ -79,26 +78,13 @@ func TestARefusedPairIsReadAgainAndTheNewOneTriedOnce(t *testing.T) {
 	assert.Equal(t, 5, u.count(), "once, not for ever")
 }
 
-func TestTheNextRequestUsesARotatedPair(t *testing.T) {
-	u := &upstream{answer: accepts("secret-1")}
-	c, creds, dir := rotating(t, u, nil)
-	_, err := c.Issue(t.Context(), anna, nothing)
-	require.NoError(t, err)
-	write(t, filepath.Join(dir, "secret"), "secret-2")
-	require.NoError(t, creds.Reload(t.Context()))
-	u.set(accepts("secret-2"))
-	_, err = c.Issue(t.Context(), anna, nothing)
-	require.NoError(t, err)
-	assert.Equal(t, 2, u.count())
-}
-
 func TestAPairThatWasReadMeanwhileIsTriedToo(t *testing.T) {
 	u := &upstream{}
-	c, creds, dir := rotating(t, u, nil)
+	c, f, dir := rotating(t, u, nil)
 	u.set(func(r *http.Request, n int) (*http.Response, error) {
 		if n == 1 { // the watcher reads the new file while the refusal is on its way
 			write(t, filepath.Join(dir, "secret"), "secret-2")
-			require.NoError(t, creds.Reload(r.Context()))
+			require.NoError(t, f.Secret.Reload(r.Context()))
 			return reply(401, ""), nil
 		}
 		return accepts("secret-2")(r, n)
@@ -106,19 +92,21 @@ func TestAPairThatWasReadMeanwhileIsTriedToo(t *testing.T) {
 	_, err := c.Issue(t.Context(), anna, nothing)
 	require.NoError(t, err)
 	assert.Equal(t, 2, u.count())
+	_, err = c.Issue(t.Context(), anna, nothing)
+	require.NoError(t, err)
+	assert.Equal(t, 3, u.count(), "the next request begins with it")
 }
 
 func TestAHalfThatCannotBeReadDoesNotHoldUpTheOther(t *testing.T) {
 	var logged bytes.Buffer
 	u := &upstream{answer: accepts("secret-2")}
-	c, creds, dir := rotating(t, u, func(f *fixture) { f.Logger = slog.New(slog.NewJSONHandler(&logged, nil)) })
+	c, _, dir := rotating(t, u, func(f *fixture) { f.Logger = slog.New(slog.NewJSONHandler(&logged, nil)) })
 	require.NoError(t, os.Remove(filepath.Join(dir, "key")))
 	write(t, filepath.Join(dir, "secret"), "secret-2")
 	_, err := c.Issue(t.Context(), anna, nothing)
 	require.NoError(t, err)
 	assert.Contains(t, logged.String(), "SETHEALTH_KEY_FILE")
 	assert.NotContains(t, logged.String(), "secret-")
-	require.ErrorContains(t, creds.Reload(t.Context()), "SETHEALTH_KEY_FILE")
 }
 
 // A named pipe blocks its reader for as long as nobody writes, as a hung mount does.
@@ -133,21 +121,4 @@ func TestAFileThatBlocksCostsTheTimeOfAnAttemptAtMost(t *testing.T) {
 	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // ends the reading that is still under way
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
-}
-
-func TestCredentialsCanBeReloadedConcurrently(t *testing.T) {
-	f := defaults()
-	dir := fromFiles(t, f)
-	c := f.credentials()
-	before := c.Pseudonym(anna)
-	write(t, filepath.Join(dir, "secret"), "secret-2")
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			assert.NoError(t, c.Reload(t.Context()))
-			c.Pseudonym(anna)
-		})
-	}
-	wg.Wait()
-	assert.NotEqual(t, before, c.Pseudonym(anna))
 }

@@ -1,7 +1,6 @@
 package sethealth_test
 
 import (
-	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -35,47 +34,4 @@ func TestTheStrictEmulatorAcceptsTheClient(t *testing.T) {
 	assert.Equal(t, emulator.Request{User: "anna", ExpiresIn: time.Hour, UserAgent: "tokenvend/test"}, e.State().Last)
 	require.NoError(t, c.Check(t.Context()))
 	assert.Equal(t, 1, e.CallsFor("tokenvend-check"))
-}
-
-func TestWhatTheClientMakesOfTheEmulatorsFaults(t *testing.T) {
-	for name, row := range map[string]struct {
-		class error
-		calls int
-	}{
-		"slow":    {nil, 1},
-		"down":    {sethealth.ErrUnavailable, 3},
-		"refuse":  {sethealth.ErrRejected, 1},
-		"invalid": {sethealth.ErrInvalid, 1},
-		"revoke":  {nil, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c, e := emulated(t)
-			require.NoError(t, e.SetNamed(name, 0))
-			_, err := c.Issue(t.Context(), anna, nothing)
-			require.ErrorIs(t, err, row.class)
-			assert.Equal(t, row.calls, e.Calls())
-			require.NoError(t, e.SetNamed("ok", 0))
-			_, err = c.Issue(t.Context(), anna, nothing)
-			require.NoError(t, err)
-		})
-	}
-}
-
-func TestARedirectNeverCarriesTheSecretElsewhere(t *testing.T) {
-	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		t.Error("the target was asked")
-	}))
-	defer target.Close()
-	for _, status := range []int{301, 302, 303, 307, 308} {
-		c, e := emulated(t)
-		e.Set(emulator.Fault{Play: func(w http.ResponseWriter, r *http.Request) bool {
-			http.Redirect(w, r, target.URL+"/token", status)
-			return true
-		}})
-		_, err := c.Issue(t.Context(), anna, nothing)
-		require.ErrorIs(t, err, sethealth.ErrInvalid)
-		assert.NotContains(t, err.Error(), target.URL)
-		assert.Equal(t, 1, e.Calls())
-	}
 }

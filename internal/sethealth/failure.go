@@ -81,9 +81,9 @@ func classifyError(ctx context.Context, err error) error {
 	}
 }
 
-// unusable is what a 200 without a usable token means; reason is one of wire.go's.
-func unusable(reason error) error {
-	return &failure{class: ErrInvalid, status: http.StatusOK, reason: "status 200, " + reason.Error(), advice: checkAPI}
+// unusable is what a 200 without a usable token means.
+func unusable(reason string) error {
+	return &failure{class: ErrInvalid, status: http.StatusOK, reason: "status 200, " + reason, advice: checkAPI}
 }
 
 // errTimeLimit is the cause that the context of a request has when SETHEALTH_TIMEOUT has run out.

@@ -45,15 +45,10 @@ func defaults() *fixture {
 	}
 }
 
-func (f *fixture) credentials() *sethealth.Credentials {
-	return sethealth.NewCredentials(f.Key, f.Secret)
-}
-
 func (f *fixture) client(t testing.TB) *sethealth.Client {
 	t.Helper()
 	require.NoError(t, f.Validate())
-	c, err := sethealth.New(f.Config, f.credentials(), f.Deps)
-	require.NoError(t, err)
+	c := sethealth.New(f.Config, f.Deps)
 	t.Cleanup(c.Close)
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // outcomes are how an attempt can end, as metrics and traces name it.
@@ -31,37 +32,34 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer, breakerState func() float64) *metrics {
+	register := promauto.With(reg)
 	m := &metrics{
-		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+		calls: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "tokenvend_upstream_calls_total",
 			Help: "Attempts to request a token from Sethealth, including retries, by outcome.",
 		}, []string{"outcome"}),
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:                        "tokenvend_upstream_call_duration_seconds",
-			Help:                        "Duration of one attempt to request a token.",
+		duration: register.NewHistogram(prometheus.HistogramOpts{
+			Name: "tokenvend_upstream_call_duration_seconds", Help: "Duration of one attempt to request a token.",
 			Buckets:                     []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 			NativeHistogramBucketFactor: 1.1,
 		}),
-		retries: prometheus.NewCounter(prometheus.CounterOpts{
+		retries: register.NewCounter(prometheus.CounterOpts{
 			Name: "tokenvend_upstream_retries_total",
 			Help: "Attempts that followed a failed attempt of the same token request.",
 		}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tokenvend_upstream_in_flight",
-			Help: "Attempts in progress.",
+		inFlight: register.NewGauge(prometheus.GaugeOpts{
+			Name: "tokenvend_upstream_in_flight", Help: "Attempts in progress.",
 		}),
-		opened: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tokenvend_upstream_breaker_open_total",
-			Help: "Number of times the circuit breaker opened.",
+		opened: register.NewCounter(prometheus.CounterOpts{
+			Name: "tokenvend_upstream_breaker_open_total", Help: "Number of times the circuit breaker opened.",
 		}),
 	}
+	register.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tokenvend_upstream_breaker_state", Help: "State of the circuit breaker: 0 closed, 1 half-open, 2 open.",
+	}, breakerState)
 	m.calls.WithLabelValues(outcomeCanceled)
 	for _, outcome := range outcomes {
 		m.calls.WithLabelValues(outcome)
 	}
-	reg.MustRegister(m.calls, m.duration, m.retries, m.inFlight, m.opened, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tokenvend_upstream_breaker_state",
-		Help: "State of the circuit breaker: 0 closed, 1 half-open, 2 open.",
-	}, breakerState))
 	return m
 }

@@ -27,30 +27,23 @@ func TestWhatAnAttemptMeans(t *testing.T) {
 		calls  int
 		says   string
 	}{
-		"a refused connection":         {failing(syscall.ECONNREFUSED), sethealth.ErrUnavailable, 3, "connection refused; check SETHEALTH_URL"},
-		"a reset connection":           {failing(syscall.ECONNRESET), sethealth.ErrUnavailable, 3, "connection reset; check SETHEALTH_URL"},
-		"an attempt that hangs":        {hang, sethealth.ErrTimeout, 3, "no answer in time; check SETHEALTH_URL"},
-		"a body that hangs":            {hangInBody, sethealth.ErrTimeout, 3, "no answer in time"},
-		"500":                          {always(500), sethealth.ErrUnavailable, 3, "status 500"},
-		"502":                          {always(502), sethealth.ErrUnavailable, 3, "status 502"},
-		"503":                          {always(503), sethealth.ErrUnavailable, 3, "status 503"},
-		"504":                          {always(504), sethealth.ErrUnavailable, 3, "status 504"},
-		"429":                          {always(429), sethealth.ErrUnavailable, 3, "status 429"},
-		"501":                          {always(501), sethealth.ErrUnavailable, 1, "status 501"},
-		"400":                          {always(400), sethealth.ErrRejected, 1, "status 400"},
-		"401":                          {always(401), sethealth.ErrRejected, 1, "status 401; check SETHEALTH_KEY and SETHEALTH_SECRET"},
-		"403":                          {always(403), sethealth.ErrRejected, 1, "status 403; check SETHEALTH_KEY and SETHEALTH_SECRET"},
-		"404":                          {always(404), sethealth.ErrRejected, 1, "status 404; check that SETHEALTH_URL"},
-		"408":                          {always(408), sethealth.ErrRejected, 1, "status 408"},
-		"201":                          {always(201), sethealth.ErrInvalid, 1, "status 201; check that SETHEALTH_URL"},
-		"307":                          {always(307, "Location", "http://127.0.0.1:1/"), sethealth.ErrInvalid, 1, "status 307; check that SETHEALTH_URL"},
-		"600":                          {always(600), sethealth.ErrInvalid, 1, "status 600"},
-		"an unusable 200":              {body("<p>"), sethealth.ErrInvalid, 1, "not a JSON object; check that SETHEALTH_URL"},
-		"a 200 that is too large":      {body(strings.Repeat("x", 65<<10)), sethealth.ErrInvalid, 1, "too large"},
-		"429 with too long a wait":     {always(429, "Retry-After", "11"), sethealth.ErrUnavailable, 1, "status 429"},
-		"503 with too long a wait":     {always(503, "Retry-After", "11"), sethealth.ErrUnavailable, 1, "status 503"},
-		"an error, then 400":           {statuses(503, 400), sethealth.ErrRejected, 2, "status 400"},
-		"an error, then not any token": {statuses(503, 204), sethealth.ErrInvalid, 2, "status 204"},
+		"a refused connection":     {failing(syscall.ECONNREFUSED), sethealth.ErrUnavailable, 3, "connection refused; check SETHEALTH_URL"},
+		"an attempt that hangs":    {hang, sethealth.ErrTimeout, 3, "no answer in time; check SETHEALTH_URL"},
+		"a body that hangs":        {hangInBody, sethealth.ErrTimeout, 3, "no answer in time"},
+		"500":                      {always(500), sethealth.ErrUnavailable, 3, "status 500"},
+		"503":                      {always(503), sethealth.ErrUnavailable, 3, "status 503"},
+		"504":                      {always(504), sethealth.ErrUnavailable, 3, "status 504"},
+		"429":                      {always(429), sethealth.ErrUnavailable, 3, "status 429"},
+		"501":                      {always(501), sethealth.ErrUnavailable, 1, "status 501"},
+		"400":                      {always(400), sethealth.ErrRejected, 1, "status 400"},
+		"401":                      {always(401), sethealth.ErrRejected, 1, "status 401; check SETHEALTH_KEY and SETHEALTH_SECRET"},
+		"404":                      {always(404), sethealth.ErrRejected, 1, "status 404; check that SETHEALTH_URL"},
+		"408":                      {always(408), sethealth.ErrRejected, 1, "status 408"},
+		"307":                      {always(307, "Location", "http://127.0.0.1:1/"), sethealth.ErrInvalid, 1, "status 307; check that SETHEALTH_URL"},
+		"an unusable 200":          {body("<p>"), sethealth.ErrInvalid, 1, "not a JSON object; check that SETHEALTH_URL"},
+		"a 200 that is too large":  {body(strings.Repeat("x", 65<<10)), sethealth.ErrInvalid, 1, "too large"},
+		"503 with too long a wait": {always(503, "Retry-After", "11"), sethealth.ErrUnavailable, 1, "status 503"},
+		"an error, then 400":       {statuses(503, 400), sethealth.ErrRejected, 2, "status 400"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
@@ -76,16 +69,6 @@ func TestWhatAnAttemptMeans(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestARejectedTokenIsNotIssuedAgain(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
-		token, err := c.Issue(t.Context(), anna, sethealth.Request{Rejected: "0123456789abcdef"})
-		require.NoError(t, err)
-		token, err = c.Issue(t.Context(), anna, sethealth.Request{Rejected: token.ID})
-		require.ErrorIs(t, err, sethealth.ErrInvalid)
-		assert.Zero(t, token)
-	})
 }
 
 func TestRetriesBackOffWithFullJitter(t *testing.T) {

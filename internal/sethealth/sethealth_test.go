@@ -17,7 +17,7 @@ func TestAUsersKeyAndHashAreGolden(t *testing.T) {
 }
 
 func TestDifferentUsersHaveDifferentKeysHashesAndPseudonyms(t *testing.T) {
-	c := defaults().credentials()
+	c := defaults()
 	user := rapid.Custom(func(r *rapid.T) sethealth.User {
 		part := rapid.StringMatching(`[0-2:a]{0,4}`)
 		return sethealth.User{Check: part.Draw(r, "check"), Issuer: part.Draw(r, "issuer"), Name: part.Draw(r, "name")}
@@ -32,9 +32,9 @@ func TestDifferentUsersHaveDifferentKeysHashesAndPseudonyms(t *testing.T) {
 
 func TestAPseudonymIsStableAndKeyedByTheSecret(t *testing.T) {
 	f := defaults()
-	assert.Equal(t, "b06c71941595f653e54f94b5f2842661", f.credentials().Pseudonym(anna), "the same on every replica, in every release")
+	assert.Equal(t, "b06c71941595f653e54f94b5f2842661", f.Pseudonym(anna), "the same on every replica, in every release")
 	f.Key = secret.Static("SETHEALTH_KEY", secret.New("key-2"))
-	assert.Equal(t, defaults().credentials().Pseudonym(anna), f.credentials().Pseudonym(anna))
+	assert.Equal(t, defaults().Pseudonym(anna), f.Pseudonym(anna))
 	f.Secret = secret.Static("SETHEALTH_SECRET", secret.New("secret-2"))
-	assert.NotEqual(t, defaults().credentials().Pseudonym(anna), f.credentials().Pseudonym(anna))
+	assert.NotEqual(t, defaults().Pseudonym(anna), f.Pseudonym(anna))
 }

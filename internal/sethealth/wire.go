@@ -31,7 +31,7 @@ type tokenRequest struct {
 }
 
 // encodeRequest is the body for one user.
-func encodeRequest(c Config, account pair, user User) ([]byte, error) {
+func encodeRequest(c Config, account pair, user User) []byte {
 	r := tokenRequest{
 		ID: account.key.Reveal(), Secret: account.secret.Reveal(),
 		ExpiresIn: c.TTL.Nanoseconds(), TestMode: c.TestMode,
@@ -45,29 +45,20 @@ func encodeRequest(c Config, account pair, user User) ([]byte, error) {
 	var body bytes.Buffer
 	e := json.NewEncoder(&body)
 	e.SetEscapeHTML(false)
-	err := e.Encode(r)
-	return bytes.TrimSuffix(body.Bytes(), []byte("\n")), err
+	_ = e.Encode(r) // strings, a number and a boolean
+	return bytes.TrimSuffix(body.Bytes(), []byte("\n"))
 }
 
-// The ways in which a 200 is of no use. None of them quotes it.
-var (
-	errNotObject = errors.New("not a JSON object")
-	errBadToken  = errors.New("no token that is a plain string")
-	errExpired   = errors.New("the token has already expired")
-
-	errRejectedToken = errors.New("the token is the one that was rejected")
-)
-
 // decodeToken takes the token out of the body of a 200 that was asked for at start. Its end is the earlier
-// of start + ttl and its own exp; a zero ttl leaves the lifetime to Sethealth.
+// of start + ttl and its own exp; a zero ttl leaves the lifetime to Sethealth. The error does not quote it.
 func decodeToken(body []byte, start time.Time, ttl time.Duration) (Token, error) {
 	answer, err := strictjson.Object(body)
 	if err != nil {
-		return Token{}, errNotObject
+		return Token{}, unusable("not a JSON object")
 	}
 	value, _ := answer["token"].(string)
 	if value == "" || strings.ContainsFunc(value, isNotPlain) {
-		return Token{}, errBadToken
+		return Token{}, unusable("no token that is a plain string")
 	}
 	token := Token{Value: secret.New(value), ID: shortHash(value), Source: Minted}
 	if ttl > 0 {
@@ -77,7 +68,7 @@ func decodeToken(body []byte, start time.Time, ttl time.Duration) (Token, error)
 		token.Expires = exp
 	}
 	if !token.Expires.IsZero() && token.Remaining(time.Now()) <= 0 {
-		return Token{}, errExpired
+		return Token{}, unusable("the token has already expired")
 	}
 	return token, nil
 }
