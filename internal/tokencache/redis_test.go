@@ -198,7 +198,7 @@ func TestANewPasswordInTheFileIsUsedFromTheNextConnectionOn(t *testing.T) {
 
 	server.Kill()
 	r.until(0)
-	server.SetArg("--requirepass", "new")
+	server.Args = append(server.Args, "--requirepass", "new")
 	server.Run()
 	write("redis://:new@" + server.Addr)
 	err = url.Reload(t.Context())

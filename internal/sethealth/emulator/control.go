@@ -61,13 +61,13 @@ func (e *Emulator) verify(w http.ResponseWriter, r *http.Request) {
 	if !readJSON(w, r, &t) {
 		return
 	}
-	claims, status := e.tokens.check(t.Token)
+	claims, status := e.check(t.Token)
 	code := http.StatusUnauthorized
-	if status == Valid {
+	if status == "valid" {
 		code = http.StatusOK
 	}
 	writeJSON(w, code, struct {
-		Status Status `json:"status"`
+		Status string `json:"status"`
 		Claims
 	}{status, claims})
 }

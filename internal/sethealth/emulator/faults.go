@@ -16,38 +16,41 @@ type Fault struct {
 	Times int
 }
 
-// The named faults; [Emulator.SetNamed] knows ok and revoke too.
-var (
-	Slow    = Fault{Name: "slow", Play: slow}
-	Down    = Fault{Name: "down", Play: always(http.StatusServiceUnavailable, `{"error":"unavailable"}`)}
-	Refuse  = Fault{Name: "refuse", Play: always(http.StatusUnauthorized, `{"error":"unauthorized"}`)}
-	Invalid = Fault{Name: "invalid", Play: always(http.StatusOK, `{"token":null}`)}
-)
+var named = map[string]Fault{
+	"ok":      {},
+	"slow":    {Play: slow},
+	"down":    {Play: always(http.StatusServiceUnavailable, "error", "unavailable")},
+	"refuse":  {Play: always(http.StatusUnauthorized, "error", "unauthorized")},
+	"invalid": {Play: always(http.StatusOK, "token", nil)},
+	"revoke":  {},
+}
+
+// Set replaces the fault; the zero Fault is none.
+func (e *Emulator) Set(f Fault) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fault = f
+}
 
 // SetNamed replaces the fault: ok for none, slow, down, refuse, invalid. The fault revoke ends any other, and
 // refuses all tokens that were issued until now. Times is as in [Fault].
 func (e *Emulator) SetNamed(name string, times int) error {
-	fault := Fault{}
-	switch name {
-	case "ok":
-	case "revoke":
-		e.tokens.revokeAll()
-	case Slow.Name:
-		fault = Slow
-	case Down.Name:
-		fault = Down
-	case Refuse.Name:
-		fault = Refuse
-	case Invalid.Name:
-		fault = Invalid
-	default:
+	fault, known := named[name]
+	if !known {
 		return fmt.Errorf("there is no fault %q; there are ok, slow, down, refuse, invalid, revoke", name)
 	}
 	if times < 0 {
 		return errors.New("times must not be negative")
 	}
-	fault.Times = times
+	if fault.Play != nil {
+		fault.Name, fault.Times = name, times
+	}
 	e.Set(fault)
+	if name == "revoke" {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.revoked = len(e.tokens)
+	}
 	return nil
 }
 
@@ -60,11 +63,9 @@ func slow(_ http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-func always(status int, body string) func(http.ResponseWriter, *http.Request) bool {
+func always(status int, name string, value any) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, _ *http.Request) bool {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		_, _ = w.Write([]byte(body))
+		respond(w, status, map[string]any{name: value})
 		return true
 	}
 }

@@ -30,15 +30,6 @@ type problem struct {
 	text   string
 }
 
-func (p *problem) write(w http.ResponseWriter) {
-	if p.status == http.StatusMethodNotAllowed {
-		w.Header().Set("Allow", http.MethodPost)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(p.status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": p.text})
-}
-
 // readRequest takes whatever Sethealth's own clients send: members that are absent, empty, zero or null,
 // any content type. Its Go client calls the id key.
 func readRequest(w http.ResponseWriter, r *http.Request, strict bool) (tokenRequest, *problem) {
@@ -46,6 +37,7 @@ func readRequest(w http.ResponseWriter, r *http.Request, strict bool) (tokenRequ
 	case r.URL.EscapedPath() != "/token":
 		return tokenRequest{}, &problem{http.StatusNotFound, "there is only /token"}
 	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
 		return tokenRequest{}, &problem{http.StatusMethodNotAllowed, "there is only POST"}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))

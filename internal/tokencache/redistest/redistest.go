@@ -18,46 +18,34 @@ import (
 	"github.com/sethealth/tokenvend/internal/freeport"
 )
 
-// Require is the environment variable that makes a missing redis-server a failure, where tests would skip.
-const Require = "TOKENVEND_REQUIRE_REDIS"
-
 // Server is one redis-server process.
 type Server struct {
 	// Addr is host:port; it stays the same over restarts.
 	Addr string
+	// Args are for the next Run. Of the same argument twice, redis-server takes the last.
+	Args []string
 
-	t      testing.TB
-	binary string
-	args   []string
-	mu     sync.Mutex
-	cmd    *exec.Cmd
+	t   testing.TB
+	cmd *exec.Cmd // nil while it does not run
 }
 
-// Start runs a redis-server with further arguments, such as "--requirepass", "x", until the test ends. If
-// the binary is not installed the test is skipped, or fails if [Require] is 1.
+// Start runs a redis-server with further arguments, such as "--requirepass", "x", until the test ends. If it is
+// not installed the test is skipped, or fails with TOKENVEND_REQUIRE_REDIS=1.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	s := Prepare(t, args...)
-	s.Run()
-	return s
-}
-
-// Prepare is a server that does not run yet, with its address taken.
-func Prepare(t testing.TB, args ...string) *Server {
-	t.Helper()
-	binary, err := exec.LookPath("redis-server")
-	if err != nil && os.Getenv(Require) == "1" {
-		t.Fatal("redis-server is not installed, and " + Require + "=1 asks for it (Debian: apt-get install redis-server)")
-	}
-	if err != nil {
-		t.Skip("skipped: redis-server is not installed (Debian: apt-get install redis-server)")
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		const missing = "redis-server is not installed (Debian: apt-get install redis-server)"
+		if os.Getenv("TOKENVEND_REQUIRE_REDIS") == "1" {
+			t.Fatal(missing)
+		}
+		t.Skip(missing)
 	}
 	port := freeport.New(t)
-	s := &Server{t: t, binary: binary, Addr: "127.0.0.1:" + port}
-	s.args = append([]string{
+	s := &Server{t: t, Addr: "127.0.0.1:" + port, Args: append([]string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "no",
-	}, args...)
+	}, args...)}
 	t.Cleanup(s.Kill)
+	s.Run()
 	return s
 }
 
@@ -74,21 +62,16 @@ func StartCluster(t testing.TB) (nodes []*Server, url string) {
 		host, port, _ := net.SplitHostPort(nodes[i].Addr)
 		nodes[0].Do("CLUSTER", "MEET", host, port, buses[i])
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // there is nothing else to wait on
-		whole := 0
+	nodes[0].until("the cluster does not come up", func() bool {
 		for _, node := range nodes {
 			info := node.Do("CLUSTER", "INFO").(string)
-			if strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3") {
-				whole++
+			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:3") {
+				return false
 			}
 		}
-		if whole == len(nodes) {
-			return nodes, "redis://" + nodes[0].Addr + "?addr=" + nodes[1].Addr + "&addr=" + nodes[2].Addr
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the cluster does not come up")
-		}
-	}
+		return true
+	})
+	return nodes, "redis://" + nodes[0].Addr + "?addr=" + nodes[1].Addr + "&addr=" + nodes[2].Addr
 }
 
 // URL is a REDIS_URL for the server, without a user or password.
@@ -97,53 +80,42 @@ func (s *Server) URL() string { return "redis://" + s.Addr + "/0" }
 // Run starts the process and waits until it answers.
 func (s *Server) Run() {
 	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.cmd = exec.Command(s.binary, s.args...)
+	s.cmd = exec.Command("redis-server", s.Args...)
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal("redis-server does not start:", err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	s.until("redis-server does not listen", func() bool {
 		conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
 		if err == nil {
 			_ = conn.Close()
-			return
 		}
-		if time.Now().After(deadline) {
-			s.t.Fatal("redis-server does not listen:", err)
-		}
-		time.Sleep(5 * time.Millisecond) // there is nothing else to wait on
-	}
+		return err == nil
+	})
 }
 
-// SetArg adds an argument for the next Run. Of the same argument twice, redis-server takes the last.
-func (s *Server) SetArg(name, value string) { s.args = append(s.args, name, value) }
+// until waits for what nothing can be waited on.
+func (s *Server) until(otherwise string, done func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatal(otherwise)
+		}
+	}
+}
 
 // Freeze stops the process where it is: connections stay open and nothing answers.
-func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Freeze() { _ = s.cmd.Process.Signal(syscall.SIGSTOP) }
 
 // Thaw lets a frozen process go on.
-func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
-
-func (s *Server) signal(sig syscall.Signal) {
-	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatal(err)
-	}
-}
+func (s *Server) Thaw() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Kill ends the process at once and waits for its end. All data is lost. Run starts it again.
 func (s *Server) Kill() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cmd == nil {
-		return
+	if s.cmd != nil {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+		s.cmd = nil
 	}
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-	s.cmd = nil
 }
 
 // Do sends one command to a server without a password, as an operator would, and returns the answer.
@@ -174,12 +146,6 @@ func (s *Server) Dump() map[string]string {
 // Slow is the server behind a line that takes d for every answer: a URL for it, until the test ends.
 func (s *Server) Slow(d time.Duration) string {
 	s.t.Helper()
-	return s.SlowBy(func() time.Duration { return d })
-}
-
-// SlowBy is [Server.Slow] behind a line whose time may change.
-func (s *Server) SlowBy(d func() time.Duration) string {
-	s.t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)
@@ -197,7 +163,7 @@ func (s *Server) SlowBy(d func() time.Duration) string {
 				_ = client.Close()
 				continue
 			}
-			running.Go(func() { copySlowly(server, client, func() time.Duration { return 0 }) })
+			running.Go(func() { copySlowly(server, client, 0) })
 			running.Go(func() { copySlowly(client, server, d) })
 		}
 	})
@@ -205,7 +171,7 @@ func (s *Server) SlowBy(d func() time.Duration) string {
 }
 
 // copySlowly copies until either side is closed, and closes both.
-func copySlowly(to, from net.Conn, d func() time.Duration) {
+func copySlowly(to, from net.Conn, d time.Duration) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 32<<10)
@@ -214,7 +180,7 @@ func copySlowly(to, from net.Conn, d func() time.Duration) {
 		if err != nil {
 			return
 		}
-		time.Sleep(d())
+		time.Sleep(d)
 		if _, err := to.Write(buf[:n]); err != nil {
 			return
 		}
