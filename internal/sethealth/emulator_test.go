@@ -1,6 +1,7 @@
 package sethealth_test
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -34,4 +35,21 @@ func TestTheStrictEmulatorAcceptsTheClient(t *testing.T) {
 	assert.Equal(t, emulator.Request{User: "anna", ExpiresIn: time.Hour, UserAgent: "tokenvend/test"}, e.State().Last)
 	require.NoError(t, c.Check(t.Context()))
 	assert.Equal(t, 1, e.CallsFor("tokenvend-check"))
+}
+
+func TestARedirectNeverCarriesTheSecretElsewhere(t *testing.T) {
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("the target was asked")
+	}))
+	defer target.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		c, e := emulated(t)
+		e.Set(emulator.Fault{Play: func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, target.URL+"/token", status)
+			return true
+		}})
+		_, err := c.Issue(t.Context(), anna, nothing)
+		require.ErrorIs(t, err, sethealth.ErrInvalid)
+		assert.NotContains(t, err.Error(), target.URL)
+	}
 }

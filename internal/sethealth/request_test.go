@@ -105,29 +105,6 @@ func TestRetryAfterIsWaitedForIfItFits(t *testing.T) {
 	})
 }
 
-func TestAWaitBeyondTheCallersDeadlineIsNotBegun(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
-		u.set(always(503, "Retry-After", "5"))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		start := time.Now()
-		_, err := c.Issue(ctx, anna, nothing)
-		require.ErrorIs(t, err, sethealth.ErrUnavailable)
-		assert.Zero(t, time.Since(start))
-	})
-}
-
-func TestTheTimeLimitHoldsWhateverHappens(t *testing.T) {
-	bubble(t, func(f *fixture) { f.MaxRetries = 5 }, func(t *testing.T, c *sethealth.Client, u *upstream) {
-		u.set(hang)
-		start := time.Now()
-		_, err := c.Issue(t.Context(), anna, nothing)
-		require.ErrorIs(t, err, sethealth.ErrTimeout)
-		assert.LessOrEqual(t, time.Since(start), 10*time.Second)
-		assert.Equal(t, 3, u.count(), "two whole attempts and what is left of the time")
-	})
-}
-
 func TestACallerThatLeavesGetsItsOwnErrorAtOnceAndIsNoFailure(t *testing.T) {
 	for name, answer := range map[string]script{"during an attempt": hang, "while a body comes": hangInBody} {
 		t.Run(name, func(t *testing.T) {

@@ -27,6 +27,9 @@ const (
 	slack = 400 * time.Millisecond
 )
 
+// inline is REDIS_URL itself and no file.
+func inline(url string) secret.Source { return secret.Static("REDIS_URL", secret.New(url)) }
+
 // replica is one process of a fleet.
 type replica struct {
 	*rig
@@ -37,7 +40,7 @@ type replica struct {
 // reached the server.
 func newReplica(t testing.TB, server *redistest.Server, s *source, account string, settings ...string) *replica {
 	t.Helper()
-	r := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(server.URL())), s, account, settings...)
+	r := newReplicaAt(t, inline(server.URL()), s, account, settings...)
 	r.until(1)
 	return r
 }
@@ -65,22 +68,12 @@ func (r *replica) until(up float64) {
 	require.Eventually(r.t, func() bool { return r.metric("tokenvend_redis_up", "") == up }, soon, time.Millisecond)
 }
 
-// stored waits until that many tokens lie in Redis, which they do shortly after their answers, and nothing else
-// does.
+// stored waits until that many tokens lie in Redis, which they do shortly after their answers, and no lock.
 func stored(t testing.TB, server *redistest.Server, tokens int) (keys []string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		keys = keys[:0]
-		others := 0
-		for key := range server.Dump() {
-			switch {
-			case strings.HasSuffix(key, ":token"):
-				keys = append(keys, key)
-			case !strings.Contains(key, ":probe:"):
-				others++
-			}
-		}
-		return len(keys) == tokens && others == 0
+		keys = server.Keys(":token")
+		return len(keys) == tokens && len(server.Keys(":lock")) == 0
 	}, soon, time.Millisecond, "%d tokens", tokens)
 	return keys
 }
@@ -150,7 +143,7 @@ func TestARequestWaitsForASlowRedisNoLongerThanPromisedInAll(t *testing.T) {
 	t.Parallel()
 	server, s := redistest.Start(t), &source{ttl: time.Hour}
 	url := server.Slow(45 * time.Millisecond) // so that each answer is just in time
-	r := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(url)), s, "one")
+	r := newReplicaAt(t, inline(url), s, "one")
 	for i := range 5 {
 		began, ctx := time.Now(), tokencache.WithRedisBudget(t.Context())
 		for range 4 {
@@ -175,7 +168,7 @@ func TestCheckNamesTheFaultAndTheFixAndNeverTheSecret(t *testing.T) {
 		"a name without a host": {"redis://:canary@nowhere.invalid", "DNS"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(row.url)), &source{ttl: time.Hour}, "one")
+			r := newReplicaAt(t, inline(row.url), &source{ttl: time.Hour}, "one")
 			err := r.redis.Check(t.Context())
 			require.ErrorContains(t, err, row.want)
 			r.until(0)
@@ -201,16 +194,13 @@ func TestANewPasswordInTheFileIsUsedFromTheNextConnectionOn(t *testing.T) {
 	server.Args = append(server.Args, "--requirepass", "new")
 	server.Run()
 	write("redis://:new@" + server.Addr)
-	err = url.Reload(t.Context())
-	require.NoError(t, err)
+	require.NoError(t, url.Reload(t.Context()))
 	r.until(1)
 
 	write("redis://:new@127.0.0.1:1")
-	err = url.Reload(t.Context())
-	assert.ErrorContains(t, err, "REDIS_URL_FILE: names another server")
+	assert.ErrorContains(t, url.Reload(t.Context()), "REDIS_URL_FILE: names another server")
 	write("rubbish")
-	err = url.Reload(t.Context())
-	assert.ErrorContains(t, err, "REDIS_URL_FILE: must be redis://")
+	assert.ErrorContains(t, url.Reload(t.Context()), "REDIS_URL_FILE: must be redis://")
 }
 
 func TestURLsOfAllKindsAreUnderstood(t *testing.T) {
@@ -221,7 +211,7 @@ func TestURLsOfAllKindsAreUnderstood(t *testing.T) {
 		"redis://a:1?addr=b:2&addr=c:3":                        {"a:1,b:2,c:3", ""},
 		"redis://sentinel:26379?master_name=main&addr=other:1": {"sentinel:26379,other:1", ""},
 	} {
-		r, err := tokencache.NewRedis(tokencache.Config{RedisURL: secret.Static("REDIS_URL", secret.New(url))}, tokencache.RedisDeps{
+		r, err := tokencache.NewRedis(tokencache.Config{RedisURL: inline(url)}, tokencache.RedisDeps{
 			Secret: secret.Static("SECRET", secret.New("one")), Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 		})
 		require.NoError(t, err)
@@ -231,7 +221,7 @@ func TestURLsOfAllKindsAreUnderstood(t *testing.T) {
 		r.Close()
 	}
 	for _, url := range []string{"redis://:p", "http://localhost", "redis://localhost/x", "redis://localhost?unknown=1", "localhost"} {
-		c := tokencache.Config{Cache: "redis", Size: 1, RedisURL: secret.Static("REDIS_URL", secret.New(url))}
+		c := tokencache.Config{Cache: "redis", Size: 1, RedisURL: inline(url)}
 		assert.ErrorContains(t, c.Validate(0), "REDIS_URL must be", url)
 	}
 }
@@ -240,8 +230,8 @@ func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 	t.Parallel()
 	nodes, url := redistest.StartCluster(t)
 	s := &source{ttl: time.Hour}
-	a := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(url)), s, "one")
-	b := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(url)), s, "one")
+	a := newReplicaAt(t, inline(url), s, "one")
+	b := newReplicaAt(t, inline(url), s, "one")
 	a.until(1)
 	b.until(1)
 	require.NoError(t, a.redis.Check(t.Context()))
@@ -256,11 +246,7 @@ func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 	require.Eventually(t, func() bool {
 		tokens := 0
 		for _, node := range nodes {
-			for key := range node.Dump() {
-				if strings.HasSuffix(key, ":token") {
-					tokens++
-				}
-			}
+			tokens += len(node.Keys(":token"))
 		}
 		return tokens == users
 	}, soon, time.Millisecond)
@@ -273,7 +259,7 @@ func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 		assert.Positive(t, wait)
 	}
 
-	alone := newReplicaAt(t, secret.Static("REDIS_URL", secret.New(nodes[1].URL())), s, "one")
+	alone := newReplicaAt(t, inline(nodes[1].URL()), s, "one")
 	assert.ErrorContains(t, alone.redis.Check(t.Context()), "one node of a cluster")
 	alone.until(0)
 	alone.issue(0)

@@ -136,11 +136,19 @@ func (s *Server) Do(args ...any) any {
 func (s *Server) Dump() map[string]string {
 	s.t.Helper()
 	dump := map[string]string{}
-	for _, key := range s.Do("KEYS", "*").([]any) {
-		value, _ := s.Do("GET", key).(string)
-		dump[key.(string)] = value
+	for _, key := range s.Keys("") {
+		dump[key], _ = s.Do("GET", key).(string)
 	}
 	return dump
+}
+
+// Keys are those that end in suffix.
+func (s *Server) Keys(suffix string) (keys []string) {
+	s.t.Helper()
+	for _, key := range s.Do("KEYS", "*"+suffix).([]any) {
+		keys = append(keys, key.(string))
+	}
+	return keys
 }
 
 // Slow is the server behind a line that takes d for every answer: a URL for it, until the test ends.
