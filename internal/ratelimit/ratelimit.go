@@ -11,6 +11,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/time/rate"
 )
 
@@ -76,7 +77,7 @@ type Limiter struct {
 
 // New makes a Limiter of a valid Rate that is not zero.
 func New(o Options) *Limiter {
-	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
+	decisions := promauto.With(o.Registerer).NewCounterVec(prometheus.CounterOpts{
 		Name: "tokenvend_ratelimit_decisions_total",
 		Help: "Decisions of the limit per user: allowed, denied.",
 	}, []string{"decision"})
@@ -85,24 +86,16 @@ func New(o Options) *Limiter {
 		users:   otter.Must(&otter.Options[string, *rate.Limiter]{MaximumSize: o.Size, Logger: &otter.NoopLogger{}}),
 		allowed: decisions.WithLabelValues("allowed"), denied: decisions.WithLabelValues("denied"),
 	}
-	o.Registerer.MustRegister(decisions, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tokenvend_ratelimit_users",
-		Help: "Users that the limit in memory remembers.",
-	}, func() float64 { return float64(l.users.EstimatedSize()) }))
+	promauto.With(o.Registerer).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tokenvend_ratelimit_users", Help: "Users that the limit in memory remembers.",
+	}, func() float64 { return float64(l.users.EstimatedSize()) })
 	return l
 }
 
 // Allow counts one request of a user and reports whether it may pass. If not, retryAfter says when the next
 // one may, and nothing was counted.
 func (l *Limiter) Allow(ctx context.Context, key string) (retryAfter time.Duration, ok bool) {
-	wait, err := time.Duration(0), error(nil)
-	if l.options.Shared != nil {
-		wait, err = l.options.Shared.Allow(ctx, key, l.options.Rate.N, l.options.Rate.Per)
-	}
-	if l.options.Shared == nil || err != nil {
-		wait = l.inMemory(key)
-	}
-	if wait > 0 {
+	if wait := l.wait(ctx, key); wait > 0 {
 		l.denied.Inc()
 		return wait, false
 	}
@@ -110,13 +103,20 @@ func (l *Limiter) Allow(ctx context.Context, key string) (retryAfter time.Durati
 	return 0, true
 }
 
-// inMemory decides by this process alone. It does not reserve and cancel: of simultaneous reservations, a
-// cancelled one is not given back, so that a user who keeps trying would never pass.
-func (l *Limiter) inMemory(key string) time.Duration {
-	interval := l.options.Rate.Per / time.Duration(l.options.Rate.N)
+// wait decides by the shared limit or, if that cannot tell, by this process alone. There it does not reserve
+// and cancel: of simultaneous reservations, a cancelled one is not given back, so that a user who keeps trying
+// would never pass.
+func (l *Limiter) wait(ctx context.Context, key string) time.Duration {
+	limit := l.options.Rate
+	if l.options.Shared != nil {
+		if wait, err := l.options.Shared.Allow(ctx, key, limit.N, limit.Per); err == nil {
+			return wait
+		}
+	}
+	interval := limit.Per / time.Duration(limit.N)
 	user, found := l.users.GetIfPresent(key)
 	if !found {
-		user, _ = l.users.SetIfAbsent(key, rate.NewLimiter(rate.Every(interval), l.options.Rate.N))
+		user, _ = l.users.SetIfAbsent(key, rate.NewLimiter(rate.Every(interval), limit.N))
 	}
 	now := time.Now()
 	if user.AllowN(now, 1) {

@@ -33,7 +33,6 @@ func TestTheLifeOfACachedTokenDecides(t *testing.T) {
 		"more than half is replaced if more is asked for":     {40 * m, 50 * m, false, "alice#2", sethealth.Minted, 2},
 		"more than what is asked for is issued":               {50*m + 1, 50 * m, false, "alice#1", sethealth.Cache, 1},
 		"to ask for less than the least life changes nothing": {15 * m, m, false, "alice#2", sethealth.Minted, 2},
-		"unavailable: more than half does not ask":            {31 * m, 0, true, "alice#1", sethealth.Cache, 1},
 		"unavailable: over the least life is issued":          {20 * m, 0, true, "alice#1", sethealth.Cache, 2},
 		"unavailable: under the least life stands in":         {10 * m, 0, true, "alice#1", sethealth.Stale, 2},
 		"unavailable: under what is asked for stands in":      {40 * m, 50 * m, true, "alice#1", sethealth.Stale, 2},
@@ -44,7 +43,7 @@ func TestTheLifeOfACachedTokenDecides(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, &source{ttl: time.Hour})
 				defer r.Close()
-				require.Equal(t, sethealth.Minted, r.issue(0).Source)
+				require.Equal(t, sethealth.Minted, r.issue("alice").Source)
 				time.Sleep(time.Hour - row.left)
 				r.broken.Store(row.down)
 
@@ -71,14 +70,14 @@ func TestABackgroundRefreshServesTheNextRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &source{ttl: time.Hour, delay: 10 * time.Second})
 		defer r.Close()
-		r.issue(0)
+		r.issue("alice")
 		time.Sleep(40 * time.Minute)
 		for range 10 {
-			r.issue(0)
+			r.issue("alice")
 		}
 		time.Sleep(time.Minute)
 		assert.Equal(t, []time.Duration{15 * time.Minute, 30 * time.Minute}, r.asked(), "one call, for more than half, or Redis would give the same token")
-		assert.Equal(t, "alice#2", r.issue(0).Value.Reveal())
+		assert.Equal(t, "alice#2", r.issue("alice").Value.Reveal())
 		assert.Equal(t, 1.0, r.metric("tokenvend_cache_refreshes_total", "ok"))
 	})
 }
@@ -89,20 +88,19 @@ func TestAFailureIsRememberedForOneSecondWhileTheCachedTokenStandsIn(t *testing.
 		defer r.Close()
 		r.broken.Store(true)
 		for range 3 {
-			_, err := r.Issue(t.Context(), alice, sethealth.Request{})
-			require.ErrorIs(t, err, sethealth.ErrUnavailable)
+			r.unavailable()
 			time.Sleep(time.Millisecond)
 		}
 		require.EqualValues(t, 3, r.calls.Load(), "without a token each request asks")
 		r.broken.Store(false)
-		r.issue(0)
+		r.issue("alice")
 
 		time.Sleep(50 * time.Minute)
 		r.broken.Store(true)
 		r.delay = 10 * time.Second
 		began := time.Now()
-		require.Equal(t, sethealth.Stale, r.issue(0).Source)
-		require.Equal(t, sethealth.Stale, r.issue(0).Source)
+		require.Equal(t, sethealth.Stale, r.issue("alice").Source)
+		require.Equal(t, sethealth.Stale, r.issue("alice").Source)
 		require.Equal(t, 10*time.Second, time.Since(began), "with a token in hand, the second request does not wait")
 	})
 }
@@ -111,7 +109,7 @@ func TestUsersDoNotNoticeAnOutageUntilTheirTokensExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &source{ttl: 30 * time.Second}, life(30*time.Second, 8*time.Second))
 		defer r.Close()
-		r.issue(0)
+		r.issue("alice")
 		r.broken.Store(true)
 		var served time.Duration
 		for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
@@ -129,32 +127,41 @@ func TestACachedTokenDoesNotExpireWhileANewOneIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &source{ttl: time.Hour})
 		defer r.Close()
-		r.issue(0)
+		r.issue("alice")
 		time.Sleep(time.Hour - 12*time.Second)
 		r.delay = 10 * time.Second
-		got := r.issue(0)
+		got := r.issue("alice")
 		assert.Equal(t, sethealth.Stale, got.Source)
 		assert.GreaterOrEqual(t, got.Remaining(time.Now()), 5*time.Second)
-		assert.Equal(t, "alice#2", r.issue(0).Value.Reveal(), "the call went on")
+		assert.Equal(t, "alice#2", r.issue("alice").Value.Reveal(), "the call went on")
 		assert.EqualValues(t, 2, r.calls.Load())
 	})
 }
 
-func TestATokenOfUnknownEndIsNotCached(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &source{answer: func(_ context.Context, call int64) (sethealth.Token, error) {
-			time.Sleep(time.Second)
-			return token(fmt.Sprint(call), time.Time{}), nil
-		}}
-		r := newRig(t, s, life(0, 0))
-		defer r.Close()
-		for range 10 {
-			go func() { assert.Equal(t, "1", r.issue(0).Value.Reveal()) }()
-		}
-		time.Sleep(2 * time.Second)
-		require.EqualValues(t, 1, r.calls.Load(), "simultaneous requests share a call")
-		assert.Equal(t, "2", r.issue(0).Value.Reveal())
-	})
+func TestOnlySimultaneousRequestsShareATokenThatIsNotCached(t *testing.T) {
+	unknown := &source{answer: func(_ context.Context, call int64) (sethealth.Token, error) {
+		time.Sleep(time.Second)
+		return token(fmt.Sprint("alice#", call), time.Time{}), nil
+	}}
+	for name, row := range map[string]struct {
+		source *source
+		change func(*tokencache.Config, *tokencache.Options)
+	}{
+		"because its end is unknown": {unknown, life(0, 0)},
+		"because TOKEN_CACHE is off": {&source{ttl: time.Hour, delay: time.Second}, off},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, row.source, row.change)
+				defer r.Close()
+				for range 100 {
+					go func() { assert.Equal(t, "alice#1", r.issue("alice").Value.Reveal()) }()
+				}
+				time.Sleep(2 * time.Second)
+				assert.Equal(t, "alice#2", r.issue("alice").Value.Reveal())
+			})
+		})
+	}
 }
 
 func TestATokenThatLivesShorterThanRequestedIsLeftAloneForAMoment(t *testing.T) {
@@ -165,13 +172,13 @@ func TestATokenThatLivesShorterThanRequestedIsLeftAloneForAMoment(t *testing.T) 
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, &source{ttl: 20 * time.Minute}, life(row.ttl, time.Minute))
 				defer r.Close()
-				r.issue(0)
+				r.issue("alice")
 				time.Sleep(row.pause - time.Second)
-				r.issue(0)
+				r.issue("alice")
 				synctest.Wait()
 				require.EqualValues(t, 1, r.calls.Load())
 				time.Sleep(time.Second)
-				r.issue(0)
+				r.issue("alice")
 				synctest.Wait()
 				require.EqualValues(t, 2, r.calls.Load())
 			})
@@ -179,24 +186,11 @@ func TestATokenThatLivesShorterThanRequestedIsLeftAloneForAMoment(t *testing.T) 
 	}
 }
 
-func TestWithTheCacheOffOnlySimultaneousRequestsShareAToken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, &source{ttl: time.Hour, delay: time.Second}, off)
-		defer r.Close()
-		for range 100 {
-			go func() { assert.Equal(t, "alice#1", r.issue(0).Value.Reveal()) }()
-		}
-		time.Sleep(2 * time.Second)
-		assert.Equal(t, "alice#2", r.issue(0).Value.Reveal())
-	})
-}
-
 func TestTheSizeIsABound(t *testing.T) {
 	r := newRig(t, &source{ttl: time.Hour}, func(c *tokencache.Config, _ *tokencache.Options) { c.Size = 100 })
 	defer r.Close()
 	for i := range 2000 {
-		_, err := r.Issue(t.Context(), named(fmt.Sprint(i)), sethealth.Request{})
-		require.NoError(t, err)
+		r.issue(fmt.Sprint(i))
 	}
 	require.EventuallyWithT(t, func(t *assert.CollectT) {
 		assert.LessOrEqual(t, r.metric("tokenvend_cache_entries", ""), 100.0)
@@ -208,14 +202,14 @@ func TestLookupsAndRefreshesAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &source{ttl: time.Hour})
 		defer r.Close()
-		r.issue(0) // miss
-		r.issue(0) // hit
+		r.issue("alice") // miss
+		r.issue("alice") // hit
 		time.Sleep(40 * time.Minute)
 		r.broken.Store(true)
-		r.issue(0) // refresh ahead
+		r.issue("alice") // refresh ahead
 		synctest.Wait()
 		time.Sleep(10 * time.Minute)
-		r.issue(0) // stale
+		r.issue("alice") // stale
 		time.Sleep(time.Hour)
 		_, err := r.Issue(t.Context(), alice, sethealth.Request{})
 		require.Error(t, err)
@@ -230,13 +224,11 @@ func TestTokensOfDeniedUsersAreDropped(t *testing.T) {
 	r := newRig(t, &source{ttl: time.Hour})
 	defer r.Close()
 	for _, name := range []string{"alice", "bob"} {
-		_, err := r.Issue(t.Context(), named(name), sethealth.Request{})
-		require.NoError(t, err)
+		r.issue(name)
 	}
 	r.Drop(func(u sethealth.User) bool { return u.Name == "alice" })
-	assert.Equal(t, "alice#3", r.issue(0).Value.Reveal())
-	got, err := r.Issue(t.Context(), named("bob"), sethealth.Request{})
-	require.NoError(t, err)
+	assert.Equal(t, "alice#3", r.issue("alice").Value.Reveal())
+	got := r.issue("bob")
 	assert.Equal(t, "bob#2", got.Value.Reveal())
 }
 

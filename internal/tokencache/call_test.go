@@ -49,7 +49,7 @@ func TestACallerThatLeavesDoesNotFailTheOthers(t *testing.T) {
 		}()
 		synctest.Wait()
 		for range 5 {
-			go func() { assert.Equal(t, "alice#1", r.issue(0).Value.Reveal()) }()
+			go func() { assert.Equal(t, "alice#1", r.issue("alice").Value.Reveal()) }()
 		}
 		time.Sleep(5 * time.Second)
 		assert.EqualValues(t, 1, r.calls.Load())
@@ -97,10 +97,10 @@ func TestAPanicInTheSourceIsAnErrorForEveryWaiter(t *testing.T) {
 func TestCloseEndsBackgroundRefreshes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &source{ttl: time.Hour})
-		r.issue(0)
+		r.issue("alice")
 		time.Sleep(40 * time.Minute)
 		r.delay = time.Hour
-		r.issue(0)
+		r.issue("alice")
 		synctest.Wait()
 		require.EqualValues(t, 2, r.calls.Load(), "the refresh is in progress")
 		began := time.Now()

@@ -128,12 +128,19 @@ func (r *rig) Issue(ctx context.Context, user sethealth.User, q sethealth.Reques
 	return r.Cache.Issue(ctx, user, q)
 }
 
-// issue gets alice a token.
-func (r *rig) issue(minLife time.Duration) sethealth.Token {
+// issue gets a user a token.
+func (r *rig) issue(user string) sethealth.Token {
 	r.t.Helper()
-	got, err := r.Issue(r.t.Context(), alice, sethealth.Request{MinLife: minLife})
+	got, err := r.Issue(r.t.Context(), named(user), sethealth.Request{})
 	require.NoError(r.t, err)
 	return got
+}
+
+// unavailable gets alice no token.
+func (r *rig) unavailable() {
+	r.t.Helper()
+	_, err := r.Issue(r.t.Context(), alice, sethealth.Request{})
+	require.ErrorIs(r.t, err, sethealth.ErrUnavailable)
 }
 
 // replace gets alice another token than the one of that ID.

@@ -172,7 +172,7 @@ func TestCheckNamesTheFaultAndTheFixAndNeverTheSecret(t *testing.T) {
 			err := r.redis.Check(t.Context())
 			require.ErrorContains(t, err, row.want)
 			r.until(0)
-			r.issue(0)
+			r.issue("alice")
 			assert.NotContains(t, err.Error()+r.redis.State()+r.log.String()+r.redis.Address(), "canary")
 		})
 	}
@@ -237,8 +237,7 @@ func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 	require.NoError(t, a.redis.Check(t.Context()))
 	const users = 12
 	for i := range users {
-		_, err := a.Issue(t.Context(), named(fmt.Sprint(i)), sethealth.Request{})
-		require.NoError(t, err)
+		a.issue(fmt.Sprint(i))
 		wait, err := a.redis.Allow(t.Context(), fmt.Sprint(i), 1, time.Hour)
 		require.NoError(t, err)
 		require.Zero(t, wait)
@@ -251,8 +250,7 @@ func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 		return tokens == users
 	}, soon, time.Millisecond)
 	for i := range users {
-		got, err := b.Issue(t.Context(), named(fmt.Sprint(i)), sethealth.Request{})
-		require.NoError(t, err)
+		got := b.issue(fmt.Sprint(i))
 		assert.Equal(t, sethealth.Shared, got.Source)
 		wait, err := b.redis.Allow(t.Context(), fmt.Sprint(i), 1, time.Hour)
 		require.NoError(t, err)
@@ -262,5 +260,5 @@ func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 	alone := newReplicaAt(t, inline(nodes[1].URL()), s, "one")
 	assert.ErrorContains(t, alone.redis.Check(t.Context()), "one node of a cluster")
 	alone.until(0)
-	alone.issue(0)
+	alone.issue("alice")
 }

@@ -16,7 +16,7 @@ func TestARejectedTokenIsReplacedOnceForAllTabs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &source{ttl: time.Hour, delay: time.Second})
 		defer r.Close()
-		first := r.issue(0)
+		first := r.issue("alice")
 		for range 20 {
 			go func() {
 				got, err := r.replace(first.ID)
@@ -26,7 +26,7 @@ func TestARejectedTokenIsReplacedOnceForAllTabs(t *testing.T) {
 		}
 		synctest.Wait() // all of them have reported it
 		go func() {
-			assert.Equal(t, "alice#2", r.issue(0).Value.Reveal(), "nor is it issued to a tab that does not know")
+			assert.Equal(t, "alice#2", r.issue("alice").Value.Reveal(), "nor is it issued to a tab that does not know")
 		}()
 		time.Sleep(2 * time.Second)
 		late, err := r.replace(first.ID)
@@ -40,18 +40,17 @@ func TestARejectedTokenDoesNotStandIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &source{ttl: time.Hour})
 		defer r.Close()
-		first := r.issue(0)
+		first := r.issue("alice")
 		r.broken.Store(true)
 		for range 3 {
 			_, err := r.replace(first.ID)
 			require.ErrorIs(t, err, sethealth.ErrUnavailable)
-			_, err = r.Issue(t.Context(), alice, sethealth.Request{})
-			require.ErrorIs(t, err, sethealth.ErrUnavailable)
+			r.unavailable()
 			time.Sleep(time.Second)
 		}
 		r.broken.Store(false)
 		time.Sleep(time.Second)
-		assert.NotEqual(t, first.ID, r.issue(0).ID)
+		assert.NotEqual(t, first.ID, r.issue("alice").ID)
 	})
 }
 
@@ -60,15 +59,15 @@ func TestARejectedTokenThatSethealthIssuesAgainIsAnError(t *testing.T) {
 		return token("the same", time.Now().Add(time.Hour)), nil
 	}})
 	defer r.Close()
-	_, err := r.replace(r.issue(0).ID)
+	_, err := r.replace(r.issue("alice").ID)
 	assert.ErrorIs(t, err, sethealth.ErrInvalid)
 }
 
 func TestNobodyCanRejectTheTokensOfOthers(t *testing.T) {
 	r := newRig(t, &source{ttl: time.Hour})
 	defer r.Close()
-	first := r.issue(0)
+	first := r.issue("alice")
 	_, err := r.Issue(t.Context(), named("mallory"), sethealth.Request{Rejected: first.ID})
 	require.NoError(t, err)
-	assert.Equal(t, first.ID, r.issue(0).ID)
+	assert.Equal(t, first.ID, r.issue("alice").ID)
 }

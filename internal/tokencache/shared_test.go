@@ -31,8 +31,7 @@ func TestAFleetMakesOneCallForAUser(t *testing.T) {
 	assert.EqualValues(t, 5, s.calls.Load())
 	stored(t, server, 5)
 	late := newReplica(t, server, s, "one")
-	got, err := late.Issue(t.Context(), named("3"), sethealth.Request{})
-	require.NoError(t, err)
+	got := late.issue("3")
 	assert.Equal(t, sethealth.Shared, got.Source)
 	assert.Equal(t, "id of "+got.Value.Reveal(), got.ID)
 	assert.InDelta(t, time.Hour, got.Remaining(time.Now()), float64(soon))
@@ -43,12 +42,12 @@ func TestAFleetMakesOneCallForAUser(t *testing.T) {
 func TestATokenFromRedisStandsInWhenThereIsNoNewOne(t *testing.T) {
 	t.Parallel()
 	server, s := redistest.Start(t), &source{ttl: 10 * time.Minute} // below the least life
-	newReplica(t, server, s, "one").issue(0)
+	newReplica(t, server, s, "one").issue("alice")
 	stored(t, server, 1)
 	s.broken.Store(true)
 	late := newReplica(t, server, s, "one")
 	for range 3 {
-		assert.Equal(t, sethealth.Stale, late.issue(0).Source)
+		assert.Equal(t, sethealth.Stale, late.issue("alice").Source)
 	}
 	assert.EqualValues(t, 2, s.calls.Load(), "the failure is remembered")
 }
@@ -56,7 +55,7 @@ func TestATokenFromRedisStandsInWhenThereIsNoNewOne(t *testing.T) {
 func TestALockHoldsNobodyUpForLong(t *testing.T) {
 	t.Parallel()
 	server, s := redistest.Start(t), &source{ttl: time.Hour}
-	newReplica(t, server, s, "one").issue(0)
+	newReplica(t, server, s, "one").issue("alice")
 	lock := strings.TrimSuffix(stored(t, server, 1)[0], "token") + "lock"
 	for what, hold := range map[string]func(){
 		"of a replica that died":  func() { server.Do("SET", lock, "1", "PX", 3000) },
@@ -67,7 +66,7 @@ func TestALockHoldsNobodyUpForLong(t *testing.T) {
 		hold()
 		r := newReplica(t, server, s, "one")
 		began := time.Now()
-		assert.Equal(t, sethealth.Minted, r.issue(0).Source, what)
+		assert.Equal(t, sethealth.Minted, r.issue("alice").Source, what)
 		assert.Less(t, time.Since(began), 5*time.Second, what)
 		stored(t, server, 1) // and no lock
 	}
@@ -78,11 +77,10 @@ func TestAFailedCallFreesTheNextReplicaAtOnce(t *testing.T) {
 	server, s := redistest.Start(t), &source{ttl: time.Hour}
 	a, b := newReplica(t, server, s, "one"), newReplica(t, server, s, "one")
 	s.broken.Store(true)
-	_, err := a.Issue(t.Context(), alice, sethealth.Request{})
-	require.ErrorIs(t, err, sethealth.ErrUnavailable)
+	a.unavailable()
 	stored(t, server, 0)
 	s.broken.Store(false)
-	b.issue(0)
+	b.issue("alice")
 }
 
 func TestATokenOfUnknownEndIsNotShared(t *testing.T) {
@@ -91,19 +89,19 @@ func TestATokenOfUnknownEndIsNotShared(t *testing.T) {
 	s := &source{answer: func(_ context.Context, call int64) (sethealth.Token, error) {
 		return token(fmt.Sprint(call), time.Time{}), nil
 	}}
-	newReplica(t, server, s, "one").issue(0)
+	newReplica(t, server, s, "one").issue("alice")
 	stored(t, server, 0)
-	assert.Equal(t, "2", newReplica(t, server, s, "one").issue(0).Value.Reveal())
+	assert.Equal(t, "2", newReplica(t, server, s, "one").issue("alice").Value.Reveal())
 }
 
 func TestARejectedTokenIsDroppedInRedisToo(t *testing.T) {
 	t.Parallel()
 	server, s := redistest.Start(t), &source{ttl: time.Hour}
 	a, b := newReplica(t, server, s, "one"), newReplica(t, server, s, "one")
-	first := a.issue(0)
+	first := a.issue("alice")
 	key := stored(t, server, 1)[0]
 	sealed := server.Do("GET", key)
-	require.Equal(t, first.ID, b.issue(0).ID)
+	require.Equal(t, first.ID, b.issue("alice").ID)
 
 	s.broken.Store(true)
 	_, err := a.replace(first.ID)
@@ -111,13 +109,12 @@ func TestARejectedTokenIsDroppedInRedisToo(t *testing.T) {
 	stored(t, server, 0)
 	server.Do("SET", key, sealed, "PX", 3_000_000)
 	time.Sleep(time.Second) // the failure is forgotten
-	_, err = a.Issue(t.Context(), alice, sethealth.Request{})
-	require.ErrorIs(t, err, sethealth.ErrUnavailable, "Redis brings it again")
+	a.unavailable()
 	stored(t, server, 0)
 
 	s.broken.Store(false)
 	time.Sleep(time.Second)
-	second := a.issue(0)
+	second := a.issue("alice")
 	require.NotEqual(t, first.ID, second.ID)
 	stored(t, server, 1)
 	got, err := b.replace(first.ID)
@@ -130,10 +127,10 @@ func TestARejectedTokenIsDroppedInRedisWhileMemoryHasAnother(t *testing.T) {
 	t.Parallel()
 	server, s := redistest.Start(t), &source{ttl: time.Hour}
 	a, b := newReplica(t, server, s, "one"), newReplica(t, server, s, "one")
-	first := b.issue(0)
+	first := b.issue("alice")
 	stored(t, server, 1)
 	server.Do("FLUSHALL")
-	second := a.issue(0)
+	second := a.issue("alice")
 	stored(t, server, 1)
 	got, err := b.replace(second.ID)
 	require.NoError(t, err)
@@ -145,7 +142,7 @@ func TestTokensOfDeniedUsersAreDroppedInRedisToo(t *testing.T) {
 	t.Parallel()
 	server, s := redistest.Start(t), &source{ttl: time.Hour}
 	r := newReplica(t, server, s, "one")
-	r.issue(0)
+	r.issue("alice")
 	stored(t, server, 1)
 	r.Drop(func(sethealth.User) bool { return true })
 	stored(t, server, 0)
@@ -194,10 +191,9 @@ func TestAnEntryThatWasTamperedWithIsDroppedCountedAndLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server, s := redistest.Start(t), &source{ttl: time.Hour}
 	first := newReplica(t, server, s, "one")
-	first.issue(0)
+	first.issue("alice")
 	key := stored(t, server, 1)[0]
-	_, err := first.Issue(t.Context(), named("bob"), sethealth.Request{})
-	require.NoError(t, err)
+	first.issue("bob")
 	var other string
 	for _, k := range stored(t, server, 2) {
 		if k != key {
@@ -216,16 +212,16 @@ func TestAnEntryThatWasTamperedWithIsDroppedCountedAndLoggedOnce(t *testing.T) {
 	} {
 		harm()
 		r := newReplica(t, server, s, "one")
-		got := r.issue(0)
+		got := r.issue("alice")
 		assert.Equal(t, sethealth.Minted, got.Source, what)
 		assert.True(t, strings.HasPrefix(got.Value.Reveal(), "alice#"))
 		assert.Equal(t, 1.0, r.metric("tokenvend_shared_tampered_total", ""), what)
 		stored(t, server, 1)
-		assert.Equal(t, got.ID, newReplica(t, server, s, "one").issue(0).ID, "it is replaced: %s", what)
+		assert.Equal(t, got.ID, newReplica(t, server, s, "one").issue("alice").ID, "it is replaced: %s", what)
 	}
 	server.Do("SET", key, "x")
 	for range 2 {
-		late[0].issue(0)
+		late[0].issue("alice")
 		late[0].Drop(func(sethealth.User) bool { server.Do("SET", key, "x"); return true })
 	}
 	assert.Equal(t, 1, strings.Count(late[0].log.String(), "cannot be opened"), "once a minute")
@@ -235,7 +231,7 @@ func TestAnotherSecretAndOtherSettingsSeeNothing(t *testing.T) {
 	t.Parallel()
 	server, s := redistest.Start(t), &source{ttl: time.Hour}
 	for i, row := range [][]string{{"one", "a", "b"}, {"one", "ab"}, {"one", "", "ab"}, {"one"}, {"two", "a", "b"}} {
-		newReplica(t, server, s, row[0], row[1:]...).issue(0)
+		newReplica(t, server, s, row[0], row[1:]...).issue("alice")
 		require.EqualValues(t, i+1, s.calls.Load(), "%q", row)
 		stored(t, server, i+1)
 	}
