@@ -168,11 +168,14 @@ func TestEqualComparesContentsAndTheOperatorCopies(t *testing.T) {
 // Stored data and other replicas depend on these keys: they must not change between releases. The
 // values were computed by another implementation of RFC 5869.
 func TestDerivedKeysAreGolden(t *testing.T) {
+	for content, key := range map[string]string{
+		"a secret of the tests": "9d77aefa633270685d3f6704f59d7c3ee16383cb94f33afbe0fc027879860bbf",
+		"14-byte-secret":        "dd5878734f68bf04a6446c47939871aa76129133c1c9c5515a70cf004323ae86",
+		"13-byte-secre":         "8ea7b5988dd57e93ea02cef6ac7b95269ebf4df9f8f811649df6f67cd353073f", // is hashed first
+	} {
+		assert.Equal(t, key, hex.EncodeToString(secret.New(content).Derive("purpose")), content)
+	}
 	v := secret.New("a secret of the tests")
-	assert.Equal(t, "9d77aefa633270685d3f6704f59d7c3ee16383cb94f33afbe0fc027879860bbf", hex.EncodeToString(v.Derive("purpose")))
 	assert.Equal(t, "31254ec9", v.Fingerprint())
-	short := secret.New("short") // is hashed first, because FIPS 140 allows HKDF no key under 112 bits
-	assert.Equal(t, "a07cbc6442bdedc68332eb18a61823549fc951504a377a60a57daf39df3f4cb6", hex.EncodeToString(short.Derive("purpose")))
 	assert.NotEqual(t, v.Derive("a"), v.Derive("b"))
-	assert.NotEqual(t, v.Derive("a"), secret.New("secret-2").Derive("a"))
 }
