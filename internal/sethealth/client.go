@@ -113,8 +113,9 @@ func (c *Client) attempt(ctx context.Context, user User, account pair, number in
 	}
 	ctx, span := c.deps.Tracer.Start(ctx, "sethealth token", trace.WithSpanKind(trace.SpanKindClient))
 	c.metrics.inFlight.Inc()
-	start, status := time.Now(), 0 // without an answer
-	defer func() {                 // after a panic too: a trial that never ends would keep the breaker half-open for good
+	start, status := time.Now(), 0 // the status without an answer
+	// After a panic too: a trial that never ends would keep the breaker half-open for good.
+	defer func() {
 		done(err)
 		outcome := outcomeOf(err)
 		c.metrics.inFlight.Dec()
