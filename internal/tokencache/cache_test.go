@@ -202,6 +202,7 @@ func TestLookupsAndRefreshesAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &source{ttl: time.Hour})
 		defer r.Close()
+		r.issue("bob")   // miss
 		r.issue("alice") // miss
 		r.issue("alice") // hit
 		time.Sleep(40 * time.Minute)
@@ -213,8 +214,8 @@ func TestLookupsAndRefreshesAreCounted(t *testing.T) {
 		time.Sleep(time.Hour)
 		_, err := r.Issue(t.Context(), alice, sethealth.Request{})
 		require.Error(t, err)
-		for _, result := range []string{"miss", "hit", "refresh_ahead", "stale", "error"} {
-			assert.Equal(t, 1.0, r.metric("tokenvend_cache_lookups_total", result), result)
+		for result, n := range map[string]float64{"miss": 2, "hit": 1, "refresh_ahead": 1, "stale": 1, "error": 1} {
+			assert.Equal(t, n, r.metric("tokenvend_cache_lookups_total", result), result)
 		}
 		assert.Equal(t, 1.0, r.metric("tokenvend_cache_refreshes_total", "failed"))
 	})

@@ -54,6 +54,19 @@ func TestARejectedTokenDoesNotStandIn(t *testing.T) {
 	})
 }
 
+func TestATokenThatIsRejectedDuringTheWaitDoesNotEndIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &source{ttl: time.Hour})
+		defer r.Close()
+		first := r.issue("alice")
+		time.Sleep(time.Hour - 12*time.Second)
+		r.delay = 10 * time.Second
+		time.AfterFunc(time.Second, func() { _, _ = r.replace(first.ID) })
+		assert.Equal(t, "alice#2", r.issue("alice").Value.Reveal(), "after the moment in which the first would have stood in")
+		assert.EqualValues(t, 2, r.calls.Load())
+	})
+}
+
 func TestARejectedTokenThatSethealthIssuesAgainIsAnError(t *testing.T) {
 	r := newRig(t, &source{answer: func(context.Context, int64) (sethealth.Token, error) {
 		return token("the same", time.Now().Add(time.Hour)), nil
