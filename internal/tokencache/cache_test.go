@@ -256,4 +256,6 @@ func TestConfigurationFaultsNameTheVariable(t *testing.T) {
 	c := tokencache.Config{Cache: "memory", Size: 1, RedisURL: url}
 	require.NoError(t, c.Validate(time.Hour), "REDIS_URL does not matter then")
 	assert.Equal(t, 15*time.Minute, c.MinLife)
+	c = tokencache.Config{Cache: "memory", Size: 100_000_000, MinLife: time.Hour}
+	require.NoError(t, c.Validate(0), "Sethealth decides how long tokens live")
 }

@@ -157,6 +157,8 @@ func TestTokensOfDeniedUsersAreDroppedInRedisToo(t *testing.T) {
 func TestNothingReadableLiesInRedisAndAllOfItExpires(t *testing.T) {
 	t.Parallel()
 	server, looked := redistest.Start(t), make(chan struct{})
+	release := sync.OnceFunc(func() { close(looked) })
+	defer release()
 	s := &source{answer: func(_ context.Context, call int64) (sethealth.Token, error) {
 		<-looked
 		return token(fmt.Sprint("canary", call), time.Now().Add(time.Hour)), nil
@@ -187,7 +189,7 @@ func TestNothingReadableLiesInRedisAndAllOfItExpires(t *testing.T) {
 		}, soon, time.Millisecond)
 	}
 	look(":lock")
-	close(looked)
+	release()
 	all.Wait()
 	look(":token")
 	look(":limit")
