@@ -102,6 +102,16 @@ func TestAFailureIsRememberedForOneSecondWhileTheCachedTokenStandsIn(t *testing.
 		require.Equal(t, sethealth.Stale, r.issue("alice").Source)
 		require.Equal(t, sethealth.Stale, r.issue("alice").Source)
 		require.Equal(t, 10*time.Second, time.Since(began), "with a token in hand, the second request does not wait")
+		require.EqualValues(t, 5, r.calls.Load())
+		time.Sleep(time.Second)
+		require.Equal(t, sethealth.Stale, r.issue("alice").Source)
+		require.EqualValues(t, 6, r.calls.Load(), "a second later, one asks")
+
+		time.Sleep(10*time.Minute - 27*time.Second) // 6 s are left, of which the failure takes one
+		r.delay = time.Second
+		r.issue("alice")
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, sethealth.Stale, r.issue("alice").Source, "5 s are enough")
 	})
 }
 
@@ -166,11 +176,14 @@ func TestOnlySimultaneousRequestsShareATokenThatIsNotCached(t *testing.T) {
 
 func TestATokenThatLivesShorterThanRequestedIsLeftAloneForAMoment(t *testing.T) {
 	for name, row := range map[string]struct {
-		ttl, pause time.Duration
-	}{"than half an hour": {time.Hour, 5 * time.Second}, "without TOKEN_TTL, half of its life counts": {0, 10 * time.Minute}} {
+		ttl, life, pause time.Duration
+	}{
+		"by half": {time.Hour, 30 * time.Minute, 5 * time.Second},
+		"without TOKEN_TTL, half of its life counts": {0, 20 * time.Minute, 10 * time.Minute},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, &source{ttl: 20 * time.Minute}, life(row.ttl, time.Minute))
+				r := newRig(t, &source{ttl: row.life}, life(row.ttl, time.Minute))
 				defer r.Close()
 				r.issue("alice")
 				time.Sleep(row.pause - time.Second)
