@@ -141,14 +141,13 @@ func (c *Cache) lookup(user sethealth.User) *entry {
 
 // keep remembers a token whose end is known.
 func (c *Cache) keep(user sethealth.User, token sethealth.Token) {
-	left := token.Remaining(time.Now())
-	if c.config.Cache == "off" || left <= 0 {
+	if c.config.Cache == "off" || token.Expires.IsZero() {
 		return
 	}
 	e := &entry{token: token, half: c.options.TTL / 2}
 	if e.half == 0 {
-		e.half = left / 2
-	} else if token.Source == sethealth.Minted && left <= e.half { // a new one at once would be no better
+		e.half = e.left() / 2
+	} else if token.Source == sethealth.Minted && e.left() <= e.half { // a new one at once would be no better
 		e.refreshAt.Store(time.Now().Add(refreshPause).UnixNano())
 	}
 	e.token.Source = sethealth.Cache

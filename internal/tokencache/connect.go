@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// Sooner than redisBudget, so that a wait for a connection is told apart from one for Redis.
+	poolTimeout = 80 * time.Millisecond
 	// Few connections carry more in a burst than many that have to be dialed first.
 	connections = 8
 	// Connections are renewed, so that a changed DNS name is followed.
@@ -59,7 +61,7 @@ func connectOptions(current secret.Source) (*redis.UniversalOptions, error) {
 	o.ContextTimeoutEnabled = true
 	o.MaxRetries, o.DialerRetries = -1, 1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, commandTimeout, commandTimeout
-	o.PoolTimeout = redisBudget * 4 / 5 // sooner than the request's own end, to be told apart
+	o.PoolTimeout = poolTimeout
 	o.PoolSize, o.MaxActiveConns, o.PipelinePoolSize = connections, connections, -1
 	o.ConnMaxLifetime = connectionAge
 	o.ReadBufferSize, o.WriteBufferSize = bufferSize, bufferSize

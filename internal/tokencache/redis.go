@@ -135,17 +135,16 @@ func budgetOf(ctx context.Context) time.Duration {
 // failed in it is logged when the state changes, and counted. A command may have been carried out all the same.
 func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipeliner)) ([]redis.Cmder, error) {
 	limit := budgetOf(ctx)
-	if limit <= 0 || ctx.Err() != nil {
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if bounded.Err() != nil {
 		return nil, errRedis
 	}
 	done, err := r.breaker.Allow()
 	if err != nil {
 		return nil, errRedis
 	}
-	began := time.Now()
-	bounded, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	pipe := r.client.Pipeline()
+	began, pipe := time.Now(), r.client.Pipeline()
 	queue(pipe)
 	commands, err := exec(bounded, pipe)
 	r.took.WithLabelValues(operation).Observe(time.Since(began).Seconds())

@@ -14,8 +14,8 @@ const (
 	// lockLife is how long one replica has for its call before another one makes its own, and so what a
 	// replica that died, or a foreign lock, can cost a request.
 	lockLife = 3 * time.Second
-	// pollMin is the least pause of a replica that waits for another one's token; the most is three times that.
-	pollMin    = 25 * time.Millisecond
+	// pollMax is the most that a replica pauses which waits for another one's token.
+	pollMax    = 100 * time.Millisecond
 	storeTries = 3
 	// tamperLogEvery bounds what somebody who can write to Redis can make the log say.
 	tamperLogEvery = time.Minute
@@ -33,7 +33,8 @@ func (r *Redis) find(ctx context.Context, user sethealth.User, need time.Duratio
 	n, owner := r.namespace(), user.Key()
 	key, lock := n.key("token", owner), n.key("lock", owner)
 	found, ok := r.get(ctx, n, key, rejected)
-	if !ok || found.Remaining(time.Now()) > need {
+	enough := func() bool { return found.Remaining(time.Now()) > need }
+	if !ok || enough() {
 		return found
 	}
 	for began := time.Now(); ; {
@@ -45,15 +46,15 @@ func (r *Redis) find(ctx context.Context, user sethealth.User, need time.Duratio
 			return found
 		}
 		found = r.open(ctx, n, key, commands[1].(*redis.StringCmd), rejected)
-		enough, locked := found.Remaining(time.Now()) > need, commands[0].(*redis.BoolCmd).Val()
-		if enough && locked {
+		locked := commands[0].(*redis.BoolCmd).Val()
+		if locked && enough() {
 			r.release(ctx, lock)
 		}
-		if enough || locked || time.Since(began) > lockLife {
+		if locked || enough() || time.Since(began) > lockLife {
 			return found
 		}
 		select {
-		case <-time.After(pollMin + rand.N(2*pollMin)):
+		case <-time.After(rand.N(pollMax)):
 		case <-ctx.Done():
 			return found
 		}
