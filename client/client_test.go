@@ -16,18 +16,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/client"
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // The module's own tests are JavaScript, in tests/. They need no more than node.
 func TestModule(t *testing.T) {
 	t.Parallel()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		if os.Getenv("TOKENVEND_REQUIRE_NODE") != "" {
-			t.Fatal("node is not in PATH, and TOKENVEND_REQUIRE_NODE is set")
-		}
-		t.Skip("node is not in PATH: the browser module's tests are not run")
-	}
+	node := testkit.Program(t, "node")
 	files, err := filepath.Glob("tests/*.test.js")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // longDelay is the SHUTDOWN_DELAY that docs/operations.md asks for behind a cloud's balancer.
@@ -50,7 +52,7 @@ func buildRelease(folder, into string) (binary string, err error) {
 // command runs a command of the built program with this environment alone.
 func command(t *testing.T, env map[string]string, args ...string) (output string, code int) {
 	t.Helper()
-	tool(t, "make")
+	testkit.Program(t, "make")
 	binary, err := tokenvend()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), binary, args...)

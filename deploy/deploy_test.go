@@ -12,27 +12,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
-)
 
-// tool finds a program. A test that lacks it is skipped, unless TOKENVEND_REQUIRE_<TOOL> is set.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	variable := "TOKENVEND_REQUIRE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
-	if os.Getenv(variable) != "" {
-		t.Fatalf("%s is not installed, and %s is set", name, variable)
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
+	"github.com/sethealth/tokenvend/internal/testkit"
+)
 
 // run runs a program and returns what it printed.
 func run(t *testing.T, program string, args ...string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), tool(t, program), args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), testkit.Program(t, program), args...).CombinedOutput()
 	require.NoError(t, err, "%s %s:\n%s", program, strings.Join(args, " "), out)
 	return string(out)
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/freeport"
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // Metrics that only other configurations have: docs/metrics.md says so.
 var elsewhere = map[string]bool{"tokenvend_tls_certificate_expiry_timestamp_seconds": true}
 
 func TestThePageOfMetricsListsWhatTheProgramExports(t *testing.T) {
-	admin := "127.0.0.1:" + freeport.New(t)
+	admin := "127.0.0.1:" + testkit.FreePort(t)
 	secret := t.TempDir() + "/secret"
 	write(t, secret, "a secret of thirty-two bytes and more")
 	binary, err := tokenvend()

@@ -11,6 +11,8 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 func write(t *testing.T, path, content string) {
@@ -58,7 +60,7 @@ func TestComposeStartsWhatIsThere(t *testing.T) {
 }
 
 func TestTheDemonstrationsSessionIsOneThatComposeAccepts(t *testing.T) {
-	tool(t, "openssl")
+	testkit.Program(t, "openssl")
 	env := documents[compose](t, read(t, "compose.yaml"))[0].Services["tokenvend"].Environment
 	session, err := jwt.ParseSigned(strings.TrimSpace(run(t, "./demo-session.sh", "alice")), []jose.SignatureAlgorithm{jose.HS256})
 	require.NoError(t, err)

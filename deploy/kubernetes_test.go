@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // object is a Kubernetes object, or a part of one.
@@ -59,7 +61,7 @@ func render(t *testing.T, folder string) map[string][]object {
 		return rendered[folder]
 	}
 	var downloads bytes.Buffer // what go prints about them, the first time
-	cmd := exec.CommandContext(t.Context(), tool(t, "go"), "run", kustomize, "build", folder)
+	cmd := exec.CommandContext(t.Context(), testkit.Program(t, "go"), "run", kustomize, "build", folder)
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
 	cmd.Stderr = &downloads
 	out, err := cmd.Output()

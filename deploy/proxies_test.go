@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/sethealth/tokenvend/internal/freeport"
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // front is a proxy of proxies/ in front of a tokenvend and a session endpoint that only take notes.
@@ -34,7 +34,7 @@ func newFront(t *testing.T, config string, start func(t *testing.T, config strin
 	t.Cleanup(vend.Close)
 	session := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*f.answer.Load())(w, r) }))
 	t.Cleanup(session.Close)
-	port := freeport.New(t)
+	port := testkit.FreePort(t)
 	address := "127.0.0.1:" + port
 	f.url = "http://" + address
 
@@ -71,14 +71,14 @@ func nginx(t *testing.T, config string) *exec.Cmd {
 		temporary.WriteString(kind + "_temp_path " + dir + "/" + kind + ";\n")
 	}
 	write(t, dir+"/nginx.conf", strings.Replace(config, "http {", "http {\n"+temporary.String(), 1))
-	return exec.Command(tool(t, "nginx"), "-p", dir, "-c", dir+"/nginx.conf", "-e", "stderr",
+	return exec.Command(testkit.Program(t, "nginx"), "-p", dir, "-c", dir+"/nginx.conf", "-e", "stderr",
 		"-g", "daemon off; master_process off; error_log stderr; pid "+dir+"/pid;")
 }
 
 func caddy(t *testing.T, config string) *exec.Cmd {
 	dir := t.TempDir()
 	write(t, dir+"/Caddyfile", config)
-	cmd := exec.Command(tool(t, "caddy"), "run", "--config", dir+"/Caddyfile", "--adapter", "caddyfile")
+	cmd := exec.Command(testkit.Program(t, "caddy"), "run", "--config", dir+"/Caddyfile", "--adapter", "caddyfile")
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	return cmd
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // The binary is made of what the image is built from, see .dockerignore.
@@ -43,7 +45,7 @@ func TestTheImageIsBuiltLikeARelease(t *testing.T) {
 }
 
 func TestAReleaseWantsAVersion(t *testing.T) {
-	tool(t, "bash")
+	testkit.Program(t, "bash")
 	for _, version := range []string{"", "1.2", "v1.2.3", "1.2.3; id", "1.2.3-"} {
 		cmd := exec.CommandContext(t.Context(), "bash", "release.sh")
 		cmd.Env = append(os.Environ(), "VERSION="+version)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 const repository = "sethealth/tokenvend"
@@ -46,7 +48,7 @@ func newPretendRelease(t *testing.T, globals map[string]string) *pretendRelease 
 		require.NoError(t, os.Symlink(stub, stubs+"/"+name))
 	}
 	environment := map[string]string{
-		"PATH": stubs + ":" + os.Getenv("PATH"), "HOME": dir, "WORLD": world, "REAL_MAKE": tool(t, "make"), "VERSION": version,
+		"PATH": stubs + ":" + os.Getenv("PATH"), "HOME": dir, "WORLD": world, "REAL_MAKE": testkit.Program(t, "make"), "VERSION": version,
 		"GITHUB_REF_NAME": "v" + version, "GITHUB_REPOSITORY": repository, "GITHUB_SERVER_URL": "https://github.com", "GITHUB_SHA": commit,
 		// As GitHub names a workflow that was started by a tag.
 		"IDENTITY": "https://github.com/" + repository + "/.github/workflows/release.yml@refs/tags/v" + version,
@@ -103,7 +105,7 @@ func (r *pretendRelease) run(s step) {
 		environment[name] = r.expand(value)
 	}
 	environment["TAG"] = "latest" // of the npm package; an expression of GitHub's chooses it
-	cmd := exec.CommandContext(r.t.Context(), tool(r.t, "bash"), "-euo", "pipefail", "-c", r.expand(s.Run))
+	cmd := exec.CommandContext(r.t.Context(), testkit.Program(r.t, "bash"), "-euo", "pipefail", "-c", r.expand(s.Run))
 	cmd.Dir = r.dir
 	for name, value := range environment {
 		cmd.Env = append(cmd.Env, name+"="+value)
@@ -120,7 +122,7 @@ func (r *pretendRelease) run(s step) {
 
 // A change of what is published, or of what users are told to verify, that the other does not follow fails here.
 func TestWhatTheReadmeVerifiesIsWhatAReleasePublishes(t *testing.T) {
-	tool(t, "sha256sum")
+	testkit.Program(t, "sha256sum")
 	type workflow struct {
 		Env  map[string]string
 		Jobs map[string]struct{ Steps []step }

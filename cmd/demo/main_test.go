@@ -19,6 +19,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 const runsMain = "TOKENVEND_TEST_RUNS_MAIN"
@@ -99,10 +101,7 @@ func paste(t *testing.T, shell, lines string) string {
 
 func TestThePrintedLinesAndThoseOfTheREADMEWorkAsPasted(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		require.Empty(t, os.Getenv("TOKENVEND_REQUIRE_CURL"), "curl is not in PATH")
-		t.Skip("curl is not in PATH: the printed lines are not tried")
-	}
+	testkit.Program(t, "curl")
 	p, page, tokens := start(t)
 	lines := regexp.MustCompile(`(?m)^  curl .*$`).FindAllString(p.printed(), -1)
 	require.Len(t, lines, 3)
@@ -219,10 +218,7 @@ func TestBothNamesOfThisComputerWork(t *testing.T) {
 // make runs as the README says it, with the test's own program as what go builds.
 func TestMakeDemoRunsItAlsoWhereTheUsualPortsAreTaken(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("make"); err != nil {
-		require.Empty(t, os.Getenv("TOKENVEND_REQUIRE_MAKE"), "make is not in PATH")
-		t.Skip("make is not in PATH: the README's first line is not tried")
-	}
+	testkit.Program(t, "make")
 	for _, at := range []string{"127.0.0.1:3000", "127.0.0.1:8080"} {
 		if taken, err := net.Listen("tcp", at); err == nil { // else another program has it
 			t.Cleanup(func() { _ = taken.Close() })

@@ -23,8 +23,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/freeport"
 	"github.com/sethealth/tokenvend/internal/outgoing"
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 func newClient(t *testing.T) *outgoing.Client {
@@ -87,7 +87,7 @@ func TestAnAnswerIsReadWithinItsBoundAndOnlyOfASuccess(t *testing.T) {
 }
 
 func TestAFailureIsNamedInWordsOfOurs(t *testing.T) {
-	refusing := "127.0.0.1:" + freeport.New(t)
+	refusing := "127.0.0.1:" + testkit.FreePort(t)
 	untrusted := httptest.NewUnstartedServer(nil)
 	untrusted.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	untrusted.StartTLS()

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/freeport"
+	"github.com/sethealth/tokenvend/internal/testkit"
 	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
@@ -137,7 +137,7 @@ func TestCheckReportsEachDependencyAndFailsIfOneIsUnavailable(t *testing.T) {
 }
 
 func TestHealthcheckAsksTheRunningServer(t *testing.T) {
-	port := freeport.New(t)
+	port := testkit.FreePort(t)
 	where := harness.Env{"PORT": port, "BASE_PATH": "/auth"}
 	assert.Equal(t, 1, harness.Run(t, where, "healthcheck").Code)
 

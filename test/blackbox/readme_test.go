@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/freeport"
+	"github.com/sethealth/tokenvend/internal/testkit"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -73,7 +73,7 @@ func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
 		}
 		for _, mark := range []string{"docker", "source"} {
 			t.Run(shell+", "+mark, func(t *testing.T) {
-				dir, address := t.TempDir(), "127.0.0.1:"+freeport.New(t)
+				dir, address := t.TempDir(), "127.0.0.1:"+testkit.FreePort(t)
 				require.NoError(t, os.MkdirAll(dir+"/bin", 0o700))
 				require.NoError(t, os.Symlink(harness.Command(t, nil).Path, dir+"/bin/tokenvend"))
 				require.NoError(t, os.WriteFile(dir+"/docker", []byte(dockerStub), 0o700))
@@ -133,11 +133,7 @@ func answersAsPrinted(t *testing.T, url string) {
 }
 
 func TestTheFetchOfTheREADMEIsEnough(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		require.Empty(t, os.Getenv("TOKENVEND_REQUIRE_NODE"))
-		t.Skip("node is not installed: the snippet is not run")
-	}
+	node := testkit.Program(t, "node")
 	script := `
 		globalThis.fetch = async (url, options) => {
 			if (url !== "https://tokens.example.com/token" || options.method !== "POST" || options.credentials !== "include") throw new Error(url);

@@ -10,6 +10,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // core is the published loader of Sethealth's SDK.
@@ -17,7 +19,7 @@ func core(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("node_modules/@sethealth/core/pkg/index.js")
 	if os.IsNotExist(err) {
-		missing(t, "TOKENVEND_REQUIRE_CORE", "@sethealth/core is not installed (test/browser/install-core.sh does it)")
+		testkit.Missing(t, "CORE", "@sethealth/core is not installed (test/browser/install-core.sh does it)")
 	}
 	require.NoError(t, err)
 	return string(text)

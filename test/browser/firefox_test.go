@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/websocket"
 
+	"github.com/sethealth/tokenvend/internal/testkit"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -34,7 +35,7 @@ func startFirefox(t *testing.T) *firefox {
 	t.Helper()
 	path, err := exec.LookPath("firefox-esr")
 	if err != nil {
-		missing(t, "TOKENVEND_REQUIRE_FIREFOX", "no firefox-esr in PATH: what it does is not tested")
+		testkit.Missing(t, "FIREFOX", "no firefox-esr in PATH: what it does is not tested")
 	}
 	profile, err := os.MkdirTemp("", "tokenvend-firefox-")
 	require.NoError(t, err)

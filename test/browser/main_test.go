@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // TestMain runs a few tests at once: much of their time is spent waiting for tokens to age.
@@ -101,19 +103,10 @@ func executable() string {
 	return ""
 }
 
-// missing skips a test that lacks something, unless variable is set.
-func missing(t *testing.T, variable, what string) {
-	t.Helper()
-	if os.Getenv(variable) != "" {
-		t.Fatalf("%s, and %s is set", what, variable)
-	}
-	t.Skip(what)
-}
-
 func needsBrowser(t *testing.T) *browser {
 	t.Helper()
 	if executable() == "" {
-		missing(t, "TOKENVEND_REQUIRE_BROWSER", "no chromium in PATH: what a real browser does is not tested")
+		testkit.Missing(t, "BROWSER", "no chromium in PATH: what a real browser does is not tested")
 	}
 	return theBrowser()
 }

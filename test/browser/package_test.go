@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 const bundlers = "../bundlers"
@@ -18,7 +20,7 @@ const bundlers = "../bundlers"
 func newWork(t *testing.T) string {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(bundlers, "node_modules")); err != nil {
-		missing(t, "TOKENVEND_REQUIRE_BUNDLERS", "the bundlers are not installed (test/bundlers/install.sh does it)")
+		testkit.Missing(t, "BUNDLERS", "the bundlers are not installed (test/bundlers/install.sh does it)")
 	}
 	work, err := os.MkdirTemp(bundlers, "work-")
 	require.NoError(t, err)

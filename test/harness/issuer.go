@@ -15,7 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/freeport"
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // Issuer is an OpenID provider as far as tokenvend sees one: a discovery document and a key set, at an address
@@ -34,7 +34,7 @@ type Issuer struct {
 // NewIssuer makes one with a key of its own. It answers once it is Up, and ends with the test.
 func NewIssuer(t testing.TB) *Issuer {
 	t.Helper()
-	i := &Issuer{URL: "http://127.0.0.1:" + freeport.New(t), t: t}
+	i := &Issuer{URL: "http://127.0.0.1:" + testkit.FreePort(t), t: t}
 	i.Rotate()
 	t.Cleanup(i.Down)
 	return i

@@ -18,7 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/internal/freeport"
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // Buffer keeps what a process prints while a test reads it.
@@ -116,7 +116,7 @@ func Start(t testing.TB, env Env) *Service {
 // StartTo is Start with a standard error of the test's own.
 func StartTo(t testing.TB, env Env, stderr *os.File) *Service {
 	t.Helper()
-	public, admin := "127.0.0.1:"+freeport.New(t), "127.0.0.1:"+freeport.New(t)
+	public, admin := "127.0.0.1:"+testkit.FreePort(t), "127.0.0.1:"+testkit.FreePort(t)
 	s := start(t, Env{"LISTEN_ADDR": public, "ADMIN_ADDR": admin, "SHUTDOWN_DELAY": "0s"}.With(env), stderr)
 	s.URL, s.Admin = "http://"+public, "http://"+admin
 	Eventually(t, "the service serves", func() bool {

@@ -23,7 +23,7 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
 
-	"github.com/sethealth/tokenvend/internal/freeport"
+	"github.com/sethealth/tokenvend/internal/testkit"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -92,7 +92,7 @@ type provider struct {
 // newProvider reserves an address; start makes it answer.
 func newProvider(t testing.TB) *provider {
 	t.Helper()
-	p := &provider{URL: "http://127.0.0.1:" + freeport.New(t), t: t, storage: newStorage(), asked: map[string]int{}}
+	p := &provider{URL: "http://127.0.0.1:" + testkit.FreePort(t), t: t, storage: newStorage(), asked: map[string]int{}}
 	config := &op.Config{CodeMethodS256: true, GrantTypeRefreshToken: true}
 	_, _ = rand.Read(config.CryptoKey[:])
 	standard, err := op.NewProvider(config, p.storage, op.StaticIssuer(p.URL), op.WithAllowInsecure())

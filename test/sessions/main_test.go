@@ -17,17 +17,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sethealth/tokenvend/internal/testkit"
 	"github.com/sethealth/tokenvend/test/harness"
 )
-
-// missing skips a test that lacks something, unless variable is set.
-func missing(t testing.TB, variable, what string) {
-	t.Helper()
-	if os.Getenv(variable) != "" {
-		t.Fatalf("%s, and %s is set", what, variable)
-	}
-	t.Skip(what)
-}
 
 // installed is the path of what install.sh has put below node_modules.
 func installed(t testing.TB, name string) string {
@@ -35,7 +27,7 @@ func installed(t testing.TB, name string) string {
 	path, err := filepath.Abs(filepath.Join("node_modules", name))
 	require.NoError(t, err)
 	if _, err := os.Stat(path); err != nil {
-		missing(t, "TOKENVEND_REQUIRE_SESSIONS", name+" is not installed (test/sessions/install.sh does it)")
+		testkit.Missing(t, "SESSIONS", name+" is not installed (test/sessions/install.sh does it)")
 	}
 	return path
 }
@@ -44,11 +36,7 @@ func installed(t testing.TB, name string) string {
 func node(t testing.TB, script, needs string) string {
 	t.Helper()
 	installed(t, needs)
-	path, err := exec.LookPath("node")
-	if err != nil {
-		missing(t, "TOKENVEND_REQUIRE_NODE", "node is not installed")
-	}
-	cmd := exec.Command(path, script)
+	cmd := exec.Command(testkit.Program(t, "node"), script)
 	cmd.Env = append(os.Environ(), "CLIENT_SECRET="+clientSecret)
 	return listening(t, cmd)
 }
@@ -61,7 +49,7 @@ func python(t testing.TB) string {
 			return path
 		}
 	}
-	missing(t, "TOKENVEND_REQUIRE_DJANGO", "Django is not installed (Debian's package is python3-django)")
+	testkit.Missing(t, "DJANGO", "Django is not installed (Debian's package is python3-django)")
 	return ""
 }
 

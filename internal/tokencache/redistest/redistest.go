@@ -5,7 +5,6 @@ package redistest
 import (
 	"context"
 	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -15,7 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/sethealth/tokenvend/internal/freeport"
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // Server is one redis-server process.
@@ -30,17 +29,13 @@ type Server struct {
 }
 
 // Start runs a redis-server with further arguments, such as "--requirepass", "x", until the test ends. If it is
-// not installed the test is skipped, or fails with TOKENVEND_REQUIRE_REDIS=1.
+// not installed the test is skipped, or fails with TOKENVEND_REQUIRE_REDIS set.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
-		const missing = "redis-server is not installed (Debian: apt-get install redis-server)"
-		if os.Getenv("TOKENVEND_REQUIRE_REDIS") == "1" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
+		testkit.Missing(t, "REDIS", "redis-server is not installed")
 	}
-	port := freeport.New(t)
+	port := testkit.FreePort(t)
 	s := &Server{t: t, Addr: "127.0.0.1:" + port, Args: append([]string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "no",
 	}, args...)}
@@ -54,7 +49,7 @@ func StartCluster(t testing.TB) (nodes []*Server, url string) {
 	t.Helper()
 	var buses []string
 	for range 3 {
-		bus := freeport.New(t)
+		bus := testkit.FreePort(t)
 		nodes, buses = append(nodes, Start(t, "--cluster-enabled", "yes", "--cluster-port", bus)), append(buses, bus)
 	}
 	for i, slots := range [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}} {

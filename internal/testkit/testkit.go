@@ -1,0 +1,49 @@
+// Package testkit is what the tests of several packages share.
+package testkit
+
+import (
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// The system gives ports of this range to nobody who asks for any: those begin at 32768.
+const firstPort, lastPort = 10000, 32000
+
+// FreePort is a port of loopback that nobody listens on. It stays free until it is used, unlike one that the system
+// chose and that was closed: the next one to ask for any port could be given that.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(firstPort + rand.IntN(lastPort-firstPort)) // random, because other packages' tests run at the same time
+		if listener, err := net.Listen("tcp", ":"+port); err == nil {
+			_ = listener.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port found")
+	return ""
+}
+
+// Program is the path of a program. Without it the test is skipped, or fails with TOKENVEND_REQUIRE_NAME set.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		Missing(t, strings.ToUpper(strings.ReplaceAll(name, "-", "_")), name+" is not installed")
+	}
+	return path
+}
+
+// Missing skips a test that lacks something. With TOKENVEND_REQUIRE_NAME set, as in CI, the test fails.
+func Missing(t testing.TB, name, what string) {
+	t.Helper()
+	if variable := "TOKENVEND_REQUIRE_" + name; os.Getenv(variable) != "" {
+		t.Fatalf("%s, and %s is set", what, variable)
+	}
+	t.Skip("skipped: " + what)
+}
