@@ -33,7 +33,6 @@ race:
 
 test: race ## every test with the race detector; needs Go and a C compiler
 	go test -race -vet=off $(PACKAGES) # lint vets
-	go test -run 'Allocat|Bytes' ./internal/api ./internal/telemetry # the race detector allocates too
 	cd test && go test -race -vet=all $(PACKAGES)
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
