@@ -67,7 +67,7 @@ func (c *Config) Validate(insecureHosts []string) error {
 // Limiter keeps each user to a rate.
 type Limiter interface {
 	// Allow counts one token for the user with that key, or says how long to wait for it.
-	Allow(ctx context.Context, key string) (retryAfter time.Duration, ok bool)
+	Allow(ctx context.Context, user sethealth.User) (retryAfter time.Duration, ok bool)
 }
 
 // Deps is what the public listener's handler stands on.

@@ -274,13 +274,13 @@ func TestMoreThanMaxInFlightIsOverloaded(t *testing.T) {
 	})
 }
 
-type limiter func(user string) (time.Duration, bool)
+type limiter func(sethealth.User) (time.Duration, bool)
 
-func (l limiter) Allow(_ context.Context, user string) (time.Duration, bool) { return l(user) }
+func (l limiter) Allow(_ context.Context, user sethealth.User) (time.Duration, bool) { return l(user) }
 
 func TestOverTheLimitIsToldInWholeSecondsRoundedUp(t *testing.T) {
 	f := newFixture(t, func(_ *api.Config, d *api.Deps) {
-		d.Limiter = limiter(func(key string) (time.Duration, bool) { return 1100 * time.Millisecond, key != alice.Key() })
+		d.Limiter = limiter(func(user sethealth.User) (time.Duration, bool) { return 1100 * time.Millisecond, user != alice })
 	})
 	resp := f.ask("POST", "/token", "")
 	requireProblem(t, resp, 429, "rate_limited")

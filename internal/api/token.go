@@ -58,7 +58,7 @@ func (s *server) limit(x *record, r *http.Request) error {
 	if s.Limiter == nil {
 		return nil
 	}
-	if wait, ok := s.Limiter.Allow(r.Context(), x.user.Key()); !ok {
+	if wait, ok := s.Limiter.Allow(r.Context(), x.user); !ok {
 		return retryable{errRateLimited, int((wait + time.Second - 1) / time.Second)}
 	}
 	return nil

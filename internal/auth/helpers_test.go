@@ -8,9 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sethealth/tokenvend/internal/auth"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/sethealth/tokenvend/internal/auth"
 )
 
 var quiet = slog.New(slog.DiscardHandler)

@@ -5,6 +5,7 @@ package ratelimit
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"strconv"
 	"strings"
 	"time"
@@ -12,7 +13,8 @@ import (
 	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	"golang.org/x/time/rate"
+
+	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
 // Config is the limit per user.
@@ -56,7 +58,7 @@ func (Rate) MustBe() string {
 type Shared interface {
 	// Allow counts a request against a limit of burst in each period, and returns how long to wait for it; 0 if
 	// it may pass now. An error says that it cannot tell.
-	Allow(ctx context.Context, key string, burst int, period time.Duration) (wait time.Duration, err error)
+	Allow(ctx context.Context, user sethealth.User, burst int, period time.Duration) (wait time.Duration, err error)
 }
 
 // Options are what a [Limiter] is made of.
@@ -71,7 +73,12 @@ type Options struct {
 // Limiter is a limit per user.
 type Limiter struct {
 	options         Options
-	users           *otter.Cache[string, *rate.Limiter]
+	interval, burst time.Duration // what one request costs, and a whole burst
+	made            time.Time
+	// users holds when the burst of each is whole again, since made, by a hash of the user: it takes three
+	// quarters of the memory, and two users of one hash, which nobody can bring about, would share a limit.
+	users           *otter.Cache[uint64, time.Duration]
+	seed            maphash.Seed
 	allowed, denied prometheus.Counter
 }
 
@@ -81,9 +88,10 @@ func New(o Options) *Limiter {
 		Name: "tokenvend_ratelimit_decisions_total",
 		Help: "Decisions of the limit per user: allowed, denied.",
 	}, []string{"decision"})
+	interval := o.Rate.Per / time.Duration(o.Rate.N)
 	l := &Limiter{
-		options: o,
-		users:   otter.Must(&otter.Options[string, *rate.Limiter]{MaximumSize: o.Size, Logger: &otter.NoopLogger{}}),
+		options: o, interval: interval, burst: interval * time.Duration(o.Rate.N), made: time.Now(), seed: maphash.MakeSeed(),
+		users:   otter.Must(&otter.Options[uint64, time.Duration]{MaximumSize: o.Size, Logger: &otter.NoopLogger{}}),
 		allowed: decisions.WithLabelValues("allowed"), denied: decisions.WithLabelValues("denied"),
 	}
 	promauto.With(o.Registerer).NewGaugeFunc(prometheus.GaugeOpts{
@@ -94,8 +102,8 @@ func New(o Options) *Limiter {
 
 // Allow counts one request of a user and reports whether it may pass. If not, retryAfter says when the next
 // one may, and nothing was counted.
-func (l *Limiter) Allow(ctx context.Context, key string) (retryAfter time.Duration, ok bool) {
-	if wait := l.wait(ctx, key); wait > 0 {
+func (l *Limiter) Allow(ctx context.Context, user sethealth.User) (retryAfter time.Duration, ok bool) {
+	if wait := l.wait(ctx, user); wait > 0 {
 		l.denied.Inc()
 		return wait, false
 	}
@@ -103,25 +111,21 @@ func (l *Limiter) Allow(ctx context.Context, key string) (retryAfter time.Durati
 	return 0, true
 }
 
-// wait decides by the shared limit or, if that cannot tell, by this process alone. There it does not reserve
-// and cancel: of simultaneous reservations, a cancelled one is not given back, so that a user who keeps trying
-// would never pass.
-func (l *Limiter) wait(ctx context.Context, key string) time.Duration {
-	limit := l.options.Rate
+// wait decides by the shared limit or, if that cannot tell, by this process alone. Both are the generic cell
+// rate algorithm: each request moves the time when the burst is whole again by one interval.
+func (l *Limiter) wait(ctx context.Context, user sethealth.User) (wait time.Duration) {
 	if l.options.Shared != nil {
-		if wait, err := l.options.Shared.Allow(ctx, key, limit.N, limit.Per); err == nil {
+		if wait, err := l.options.Shared.Allow(ctx, user, l.options.Rate.N, l.options.Rate.Per); err == nil {
 			return wait
 		}
 	}
-	interval := limit.Per / time.Duration(limit.N)
-	user, found := l.users.GetIfPresent(key)
-	if !found {
-		user, _ = l.users.SetIfAbsent(key, rate.NewLimiter(rate.Every(interval), limit.N))
-	}
-	now := time.Now()
-	if user.AllowN(now, 1) {
-		return 0
-	}
-	missing := 1 - user.TokensAt(now)
-	return max(time.Duration(missing*float64(interval)), 1)
+	now := time.Since(l.made)
+	l.users.Compute(maphash.Comparable(l.seed, user), func(whole time.Duration, _ bool) (time.Duration, otter.ComputeOp) {
+		whole = max(whole, now) + l.interval
+		if wait = whole - now - l.burst; wait > 0 {
+			return 0, otter.CancelOp
+		}
+		return whole, otter.WriteOp
+	})
+	return max(wait, 0)
 }

@@ -17,7 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/ratelimit"
+	"github.com/sethealth/tokenvend/internal/sethealth"
 )
+
+var alice = sethealth.User{Name: "alice"}
 
 func newLimiter(n int, per time.Duration, change ...func(*ratelimit.Options)) *ratelimit.Limiter {
 	o := ratelimit.Options{Rate: ratelimit.Rate{N: n, Per: per}, Size: 1000, Registerer: prometheus.NewRegistry()}
@@ -30,12 +33,12 @@ func newLimiter(n int, per time.Duration, change ...func(*ratelimit.Options)) *r
 func TestABurstThenAnEvenPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(60, time.Minute)
-		passes := func(user string) bool { _, ok := l.Allow(t.Context(), user); return ok }
+		passes := func(user string) bool { _, ok := l.Allow(t.Context(), sethealth.User{Name: user}); return ok }
 		for range 60 {
 			require.True(t, passes("alice"))
 		}
 		for range 3 {
-			retryAfter, ok := l.Allow(t.Context(), "alice")
+			retryAfter, ok := l.Allow(t.Context(), alice)
 			require.False(t, ok)
 			require.InDelta(t, time.Second, retryAfter, float64(time.Microsecond), "a refusal costs nothing")
 		}
@@ -62,7 +65,7 @@ func TestSimultaneousRequestsShareOneBurstAndRefusalsCostNothing(t *testing.T) {
 		var all sync.WaitGroup
 		for range 500 {
 			all.Go(func() {
-				if _, ok := l.Allow(t.Context(), "alice"); ok {
+				if _, ok := l.Allow(t.Context(), alice); ok {
 					passed.Add(1)
 				}
 			})
@@ -70,7 +73,7 @@ func TestSimultaneousRequestsShareOneBurstAndRefusalsCostNothing(t *testing.T) {
 		all.Wait()
 		assert.EqualValues(t, 50, passed.Load())
 		time.Sleep(time.Hour/50 + time.Millisecond)
-		_, ok := l.Allow(t.Context(), "alice")
+		_, ok := l.Allow(t.Context(), alice)
 		assert.True(t, ok)
 	})
 }
@@ -82,28 +85,28 @@ type shared struct {
 	got  string
 }
 
-func (s *shared) Allow(_ context.Context, key string, burst int, period time.Duration) (time.Duration, error) {
-	s.got = fmt.Sprintf("%s %d %s", key, burst, period)
+func (s *shared) Allow(_ context.Context, user sethealth.User, burst int, period time.Duration) (time.Duration, error) {
+	s.got = fmt.Sprintf("%s %d %s", user.Name, burst, period)
 	return s.wait, s.err
 }
 
 func TestTheSharedLimitDecidesUnlessItCannotTell(t *testing.T) {
 	s, reg := &shared{wait: time.Second}, prometheus.NewRegistry()
 	l := newLimiter(1, time.Hour, func(o *ratelimit.Options) { o.Shared, o.Registerer = s, reg })
-	retryAfter, ok := l.Allow(t.Context(), "alice")
+	retryAfter, ok := l.Allow(t.Context(), alice)
 	assert.False(t, ok)
 	assert.Equal(t, time.Second, retryAfter)
 	assert.Equal(t, "alice 1 1h0m0s", s.got)
 
 	s.wait = 0
 	for range 3 {
-		_, ok = l.Allow(t.Context(), "alice")
+		_, ok = l.Allow(t.Context(), alice)
 		assert.True(t, ok)
 	}
 	s.err = errors.New("down")
-	_, ok = l.Allow(t.Context(), "alice")
+	_, ok = l.Allow(t.Context(), alice)
 	assert.True(t, ok, "the burst in memory is untouched")
-	_, ok = l.Allow(t.Context(), "alice")
+	_, ok = l.Allow(t.Context(), alice)
 	assert.False(t, ok)
 	assert.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP tokenvend_ratelimit_decisions_total Decisions of the limit per user: allowed, denied.

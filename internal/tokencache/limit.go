@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
 // limitScript is the generic cell rate algorithm with the server's clock, in microseconds: KEYS[1] holds when
@@ -26,8 +28,8 @@ return 0`
 
 // Allow counts one request against a limit of burst requests in each period, which all replicas share, and
 // returns how long to wait for it; 0 if it may pass now. The error says that Redis cannot tell.
-func (r *Redis) Allow(ctx context.Context, key string, burst int, period time.Duration) (wait time.Duration, err error) {
-	name := r.namespace().key("limit", key)
+func (r *Redis) Allow(ctx context.Context, user sethealth.User, burst int, period time.Duration) (wait time.Duration, err error) {
+	name := r.namespace().key("limit", user.Key())
 	interval := period / time.Duration(burst)
 	commands, err := r.do(ctx, "limit", func(pipe redis.Pipeliner) {
 		queueLimit(pipe, name, interval, interval*time.Duration(burst))

@@ -110,10 +110,10 @@ func TestNoRequestNoticesWhatHappensToRedis(t *testing.T) {
 							row.harm(server)
 						}
 						began := time.Now()
-						r, user := fleet[worker%2], fmt.Sprintf("%d-%d", worker/2, i)
+						r, user := fleet[worker%2], named(fmt.Sprintf("%d-%d", worker/2, i))
 						ctx := tokencache.WithRedisBudget(t.Context())
 						_, _ = r.redis.Allow(ctx, user, 60, time.Minute)
-						_, err := r.Issue(ctx, named(user), sethealth.Request{})
+						_, err := r.Issue(ctx, user, sethealth.Request{})
 						assert.NoError(t, err)
 						assert.Less(t, time.Since(began), 2*slack)
 					}
@@ -147,7 +147,7 @@ func TestARequestWaitsForASlowRedisNoLongerThanPromisedInAll(t *testing.T) {
 	for i := range 5 {
 		began, ctx := time.Now(), tokencache.WithRedisBudget(t.Context())
 		for range 4 {
-			_, _ = r.redis.Allow(ctx, "alice", 60, time.Minute)
+			_, _ = r.redis.Allow(ctx, alice, 60, time.Minute)
 		}
 		_, err := r.Issue(ctx, named(fmt.Sprint(i)), sethealth.Request{})
 		require.NoError(t, err)
@@ -238,7 +238,7 @@ func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 	const users = 12
 	for i := range users {
 		a.issue(fmt.Sprint(i))
-		wait, err := a.redis.Allow(t.Context(), fmt.Sprint(i), 1, time.Hour)
+		wait, err := a.redis.Allow(t.Context(), named(fmt.Sprint(i)), 1, time.Hour)
 		require.NoError(t, err)
 		require.Zero(t, wait)
 	}
@@ -252,7 +252,7 @@ func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 	for i := range users {
 		got := b.issue(fmt.Sprint(i))
 		assert.Equal(t, sethealth.Shared, got.Source)
-		wait, err := b.redis.Allow(t.Context(), fmt.Sprint(i), 1, time.Hour)
+		wait, err := b.redis.Allow(t.Context(), named(fmt.Sprint(i)), 1, time.Hour)
 		require.NoError(t, err)
 		assert.Positive(t, wait)
 	}

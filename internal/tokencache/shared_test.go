@@ -168,7 +168,7 @@ func TestNothingReadableLiesInRedisAndAllOfItExpires(t *testing.T) {
 	for i := range 10 {
 		all.Go(func() {
 			user := named(fmt.Sprintf("canary-%d@example.com", i))
-			_, _ = r.redis.Allow(t.Context(), user.Key(), 60, time.Hour)
+			_, _ = r.redis.Allow(t.Context(), user, 60, time.Hour)
 			_, err := r.Issue(t.Context(), user, sethealth.Request{})
 			assert.NoError(t, err)
 		})

@@ -23,7 +23,7 @@ import (
 type instant struct{}
 
 func (instant) Issue(_ context.Context, user sethealth.User, _ sethealth.Request) (sethealth.Token, error) {
-	value := (user.Name + "." + strings.Repeat("t", 300))[:300]
+	value := user.Name + "." + strings.Repeat("t", 299-len(user.Name))
 	return sethealth.Token{Value: secret.New(value), Expires: time.Now().Add(6 * time.Hour), ID: value[:16], Source: sethealth.Minted}, nil
 }
 
@@ -44,7 +44,7 @@ func newUsers() http.Handler {
 	for i := range n {
 		user := sethealth.User{Check: "proxy", Name: fmt.Sprintf("user-%08d@example.com", i)}
 		must(cache.Issue(context.Background(), user, sethealth.Request{}))
-		limit.Allow(context.Background(), user.Key())
+		limit.Allow(context.Background(), user)
 	}
 	pages := api.Config{AllowedOrigins: setting.List{os.Getenv("CORS_ALLOWED_ORIGINS")}, MaxInFlight: 1000, LogSubject: "plain", MaxAge: time.Hour}
 	must(0, pages.Validate(nil))
