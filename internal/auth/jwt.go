@@ -256,8 +256,7 @@ func (j *jwtCheck) run(ctx context.Context) {
 func (j *jwtCheck) dependencies() (all []Dependency) {
 	for _, i := range j.issuers {
 		if i.server == nil {
-			const state = "ok, keys from the environment"
-			all = append(all, Dependency{"jwt", state, nothingToAsk, func() string { return state }})
+			all = append(all, nobodyToAsk("jwt", "keys from the environment"))
 		} else {
 			all = append(all, Dependency{"jwt", i.server.detail(), i.server.check, i.server.state})
 		}

@@ -66,12 +66,10 @@ func (p *proxyCheck) logIgnored(r *http.Request) {
 	p.log.Warn("header ignored: its sender is not within TRUSTED_PROXIES", "header", p.header, "peer", ClientIP(r, nil))
 }
 
-// dependencies has nobody to ask, and says what is configured.
 func (p *proxyCheck) dependencies() []Dependency {
 	var trusted []string
 	for _, prefix := range p.trusted {
 		trusted = append(trusted, prefix.String())
 	}
-	configured := p.header + " from " + strings.Join(trusted, ", ")
-	return []Dependency{{"proxy", configured, nothingToAsk, func() string { return configured }}}
+	return []Dependency{nobodyToAsk("proxy", p.header+" from "+strings.Join(trusted, ", "))}
 }

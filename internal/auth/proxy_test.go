@@ -43,7 +43,7 @@ func TestProxyBelievesTrustedPeersAlone(t *testing.T) {
 		assert.Equal(t, want == nil, result.Name == "alice", peer)
 	}
 	require.NoError(t, check(t, p))
-	assert.Equal(t, "X-Forwarded-User from 10.0.0.0/8, fd00::/8", state(p))
+	assert.Equal(t, "ok, X-Forwarded-User from 10.0.0.0/8, fd00::/8", state(p))
 }
 
 func TestProxyUser(t *testing.T) {
