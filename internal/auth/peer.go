@@ -14,11 +14,10 @@ import (
 //
 // An entry that is no address ends the walk: what stands left of it may come from the caller.
 func ClientIP(r *http.Request, trusted setting.Prefixes) string {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
+	hop := peer(r)
+	if !hop.IsValid() {
 		return "unknown" // RFC 7239, section 6.2
 	}
-	hop := plain(peer.Addr())
 	entries := strings.Join(r.Header["X-Forwarded-For"], ",")
 	for within(hop, trusted) {
 		comma := strings.LastIndexByte(entries, ',')
@@ -39,10 +38,16 @@ func ClientIP(r *http.Request, trusted setting.Prefixes) string {
 // X-Forwarded-Proto.
 func Scheme(r *http.Request, trusted setting.Prefixes) string {
 	proto := r.Header["X-Forwarded-Proto"]
-	if r.TLS != nil || len(proto) == 1 && strings.EqualFold(proto[0], "https") && trusted.Contains(r.RemoteAddr) {
+	if r.TLS != nil || len(proto) == 1 && strings.EqualFold(proto[0], "https") && within(peer(r), trusted) {
 		return "https"
 	}
 	return "http"
+}
+
+// peer is the address at the other end of the connection; the zero Addr if that is none.
+func peer(r *http.Request) netip.Addr {
+	pair, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return plain(pair.Addr())
 }
 
 // parseHop reads an entry of X-Forwarded-For: an address, or an address and a port, of which an IPv6 one is

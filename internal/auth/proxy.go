@@ -43,7 +43,7 @@ func newProxyCheck(c Config, deps Deps) *proxyCheck {
 // spellings with an underscore or a dot are other headers.
 func (p *proxyCheck) Authenticate(r *http.Request) (Result, error) {
 	user, err := single(r, p.header)
-	if !p.trusted.Contains(r.RemoteAddr) {
+	if !within(peer(r), p.trusted) {
 		if len(r.Header[p.header]) == 0 {
 			return Result{}, ErrNoCredential
 		}

@@ -143,14 +143,6 @@ func (Prefixes) MustBe() string {
 	return "a comma-separated list of CIDRs such as 10.0.0.0/8, IPv4 ones not written as IPv6"
 }
 
-// Contains reports whether a connection's peer, an http.Request's RemoteAddr, is within one of the
-// prefixes. An IPv4 address written as IPv6 counts as what it is, and a zone does not count.
-func (p Prefixes) Contains(remoteAddr string) bool {
-	peer, _ := netip.ParseAddrPort(remoteAddr) // what is no address is in no prefix
-	addr := peer.Addr().Unmap().WithZone("")
-	return slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(addr) })
-}
-
 // Switch is on or off.
 type Switch bool
 
