@@ -79,7 +79,6 @@ check-deploy: ## the files of deploy/ and the pages about them (part of check)
 	go test ./deploy
 
 release: ## what a release consists of, into dist/: make release VERSION=1.2.3; RELEASE=yes also tags
-	$(call need,npm,install Node.js 20 or later)
-	VERSION="$(VERSION)" RELEASE="$(RELEASE)" deploy/release.sh
+	@deploy/release.sh # make hands VERSION and RELEASE on
 
 .PHONY: help build demo race test fuzz cover mutate bench soak lint check check-deploy release

@@ -20,6 +20,9 @@ if ! [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$ ]]; then
   exit 2
 fi
 tag=v$version
+for tool in npm jq; do
+  command -v $tool >/dev/null || { echo "release: needs $tool: install $tool, such as by apt-get install $tool" >&2; exit 1; }
+done
 
 # The image and the binaries come from one Go version.
 toolchain=go$(sed -nE 's/^FROM .*golang:([0-9.]+)@.*/\1/p' Dockerfile)
@@ -66,8 +69,10 @@ build() { # os, arch, suffix, FIPS module
   local file=dist/tokenvend_${version}_$1_$2$3
   echo "build $file"
   GOOS=$1 GOARCH=$2 GOFIPS140=$4 make -s build VERSION="$version" COMMIT="$commit" OUT="$file"
-  # Without a serial number and a time the SBOM is reproducible too.
-  GOFLAGS=-mod=mod go run "$sbom" bin -json -std -noserial -notimestamp -version "$tag" -output "$file.cdx.json" "$file" 2>/dev/null
+  # Without a serial number, a time and the hash of the tool that made it, the SBOM is reproducible too.
+  GOFLAGS=-mod=mod go run "$sbom" bin -json -std -noserial -notimestamp -version "$tag" -output dist/sbom "$file"
+  jq 'del(.metadata.tools[]?.hashes)' dist/sbom >"$file.cdx.json"
+  rm dist/sbom
 }
 for arch in amd64 arm64; do
   build linux $arch "" off

@@ -46,13 +46,13 @@ func TestTheImageIsBuiltLikeARelease(t *testing.T) {
 
 func TestAReleaseWantsAVersion(t *testing.T) {
 	testkit.Program(t, "bash")
-	for _, version := range []string{"", "1.2", "v1.2.3", "1.2.3; id", "1.2.3-"} {
-		cmd := exec.CommandContext(t.Context(), "bash", "release.sh")
-		cmd.Env = append(os.Environ(), "VERSION="+version)
-		out, err := cmd.CombinedOutput()
+	injected := t.TempDir() + "/injected"
+	for _, version := range []string{"", "1.2", "v1.2.3", "1.2.3; touch " + injected, "1.2.3`touch " + injected + "`", "1.2.3-"} {
+		out, err := exec.CommandContext(t.Context(), testkit.Program(t, "make"), "-C", "..", "release", "VERSION="+version).CombinedOutput()
 		require.Error(t, err, version)
 		assert.Contains(t, string(out), "VERSION must be like 1.2.3", version)
 	}
+	assert.NoFileExists(t, injected)
 }
 
 func TestEverythingOfAWorkflowIsPinned(t *testing.T) {
@@ -67,6 +67,9 @@ func TestEverythingOfAWorkflowIsPinned(t *testing.T) {
 		content := read(t, file)
 		for _, uses := range regexp.MustCompile(`uses: (.*)`).FindAllStringSubmatch(content, -1) {
 			assert.Regexp(t, pinned, uses[1], file)
+		}
+		for _, image := range regexp.MustCompile(`image: (golang.*)`).FindAllStringSubmatch(content, -1) {
+			assert.Equal(t, strings.TrimSpace(goVersion[0]), image[1], "%s: the base image", file)
 		}
 		assert.NotContains(t, content, "@latest", file)
 		assert.NotContains(t, content, "-latest", file)

@@ -92,7 +92,11 @@ func (r *pretendRelease) do(s step) {
 			r.note("attested", repository+" "+strings.Fields(line)[0])
 		}
 	case action == "actions/attest":
-		r.note("attested", repository+" "+r.expand(s.With["subject-name"]+"@"+s.With["subject-digest"]))
+		kind := "provenance"
+		if s.With["sbom-path"] != "" {
+			kind = "https://cyclonedx.org/bom"
+		}
+		r.note("attested", repository+" "+r.expand(s.With["subject-name"]+"@"+s.With["subject-digest"])+" "+kind)
 	}
 }
 
@@ -123,13 +127,14 @@ func (r *pretendRelease) run(s step) {
 // A change of what is published, or of what users are told to verify, that the other does not follow fails here.
 func TestWhatTheReadmeVerifiesIsWhatAReleasePublishes(t *testing.T) {
 	testkit.Program(t, "sha256sum")
+	testkit.Program(t, "jq")
 	type workflow struct {
 		Env  map[string]string
 		Jobs map[string]struct{ Steps []step }
 	}
 	file := documents[workflow](t, read(t, "../.github/workflows/release.yml"))[0]
 	release := newPretendRelease(t, file.Env)
-	for _, job := range []string{"build", "image", "npm", "publish"} {
+	for _, job := range []string{"build", "sign", "image", "npm", "publish"} {
 		require.NotEmpty(t, file.Jobs[job].Steps, job)
 		for _, s := range file.Jobs[job].Steps {
 			release.do(s)

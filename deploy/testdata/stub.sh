@@ -41,8 +41,9 @@ case "$(basename "$0") $*" in
     for file in "$@"; do case $file in dist/*) cp "$file" "$WORLD/releases/$3" ;; esac; done
     ;;
   "gh attestation verify oci://"*" --repo "*)
-    image=${3#oci://}
-    grep -qxF "$5 ${image%:*}@$(digest "$image")" "$WORLD/attested" || fail "$image: no attestation"
+    image=${3#oci://} kind=provenance
+    [ "${6-}" != --predicate-type ] || kind=$7
+    grep -qxF "$5 ${image%:*}@$(digest "$image") $kind" "$WORLD/attested" || fail "$image: no attestation of $kind"
     ;;
   "gh attestation verify "*" --repo "*) grep -qxF "$5 $(hash "$3")" "$WORLD/attested" || fail "$3: no attestation" ;;
   "curl -fsSLO $GITHUB_SERVER_URL/$GITHUB_REPOSITORY/releases/download/"*) cp "$WORLD/releases/${2#*/download/}" . ;;

@@ -3,4 +3,4 @@
 # node_modules, which is not part of the repository. Without them those tests are skipped.
 set -eu
 cd "$(dirname "$0")"
-npm install --prefix . --no-save --no-package-lock --ignore-scripts --omit=dev --no-audit --no-fund --silent @sethealth/core@0.12.6 axe-core@4.14.1
+npm ci --ignore-scripts --no-audit --no-fund --silent
