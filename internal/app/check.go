@@ -44,7 +44,7 @@ func check(ctx context.Context, build telemetry.Build, stdout io.Writer) error {
 	for i, d := range a.dependencies {
 		if failures[i] != nil {
 			err = errReported
-			fmt.Fprintf(stdout, "FAIL    %s: %s: %s\n", d.Name, d.Detail, oneLine(failures[i]))
+			fmt.Fprintf(stdout, "FAIL    %s: %s: %s\n", d.Name, d.Detail, strings.TrimPrefix(oneLine(failures[i]), d.Name+": "))
 		} else {
 			fmt.Fprintf(stdout, "ok      %s: %s\n", d.Name, d.Detail)
 		}

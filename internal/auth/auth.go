@@ -156,6 +156,11 @@ type Dependency struct {
 	State        func() string
 }
 
+// advise says why a dependency is of no use, and which variable to look at.
+func advise(err error, variable string) error {
+	return errors.New(strings.TrimPrefix(err.Error(), ErrUnavailable.Error()+": ") + "; check " + variable)
+}
+
 // nobodyToAsk is a check that depends on its configuration alone.
 func nobodyToAsk(name, configured string) Dependency {
 	return Dependency{name, configured, func(context.Context) error { return nil }, func() string { return "ok, " + configured }}

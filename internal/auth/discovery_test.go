@@ -65,8 +65,8 @@ func TestCheckNamesAddressesThatCannotWork(t *testing.T) {
 	}{
 		{"https://login.example/common/v2.0", keysURL, serving(jwks("a", &rsaKey().PublicKey)), "list the issuers of the tenants"},
 		{issuer, "", answering(301, "", "Location", "https://canary.example"), "redirects (status 301)"},
-		{issuer, keysURL, answering(302, "", "Location", "https://canary.example"), "JWT_JWKS_URL at https://issuer.example: it redirects (status 302)"},
-		{issuer, "", answering(404, ""), "JWT_ISSUER at https://issuer.example: discovery: it answers with status 404"},
+		{issuer, keysURL, answering(302, "", "Location", "https://canary.example"), "answers itself; check JWT_JWKS_URL"},
+		{issuer, "", answering(404, ""), "discovery: it answers with status 404; check JWT_ISSUER"},
 	} {
 		err := check(t, newJWT(t, func(o *options) {
 			o.Issuers, o.JWKSURL, o.Transport = setting.List{test.iss}, test.jwks, test.answers

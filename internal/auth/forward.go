@@ -195,7 +195,7 @@ func (f *forwardCheck) check(ctx context.Context) error {
 	case err == nil:
 		return errors.New("FORWARD_URL accepts a request without any credential, so it would accept anyone; it must answer 401")
 	case errors.Is(err, ErrUnavailable):
-		return fmt.Errorf("FORWARD_URL at %s, asked without any credential: %w", setting.Host(f.URL), err)
+		return fmt.Errorf("asked without any credential: %w", advise(err, "FORWARD_URL"))
 	default:
 		return nil
 	}

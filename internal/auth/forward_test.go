@@ -85,6 +85,7 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		{name: "signed out is null at its end", field: "user.email", status: 200, body: `{"user":{"email":null}}`, want: auth.ErrUnauthenticated, says: "user.email"},
 
 		{name: "a placeholder for everybody is nobody", status: 200, headers: []string{userHeader, "Not supported currently. Use oid claim."}, want: auth.ErrUnauthenticated, says: "placeholder"},
+		{name: "a placeholder for nobody too", status: 200, headers: []string{userHeader, "anonymousUser"}, want: auth.ErrUnauthenticated, says: "placeholder"},
 
 		{name: "302", status: 302, headers: []string{"Location", "https://canary.example/"}, want: auth.ErrUnavailable, says: "302, a redirect"},
 		{name: "300", status: 300, want: auth.ErrUnavailable},

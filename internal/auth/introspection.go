@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -120,7 +119,7 @@ func (i *introspectionCheck) check(ctx context.Context) error {
 	case errors.Is(err, errInactive):
 		return nil
 	case errors.Is(err, ErrUnavailable):
-		return fmt.Errorf("INTROSPECTION_URL at %s: %w", setting.Host(i.URL), err)
+		return advise(err, "INTROSPECTION_URL")
 	default:
 		return errors.New("INTROSPECTION_URL calls a random token active, so it would accept anyone")
 	}

@@ -228,7 +228,7 @@ func (s *keyServer) check(ctx context.Context) error {
 		}
 	}
 	if err := s.fetch(ctx); err != nil {
-		return fmt.Errorf("%s at %s: %w", variable, s.detail(), err)
+		return advise(err, variable)
 	}
 	return nil
 }

@@ -157,7 +157,7 @@ func TestTheOldKeysOutliveAnOutageForADay(t *testing.T) {
 				err := check(t, j)
 				require.Error(t, err)
 				assert.NotContains(t, err.Error(), "canary")
-				assert.Contains(t, err.Error(), "https://issuer.example")
+				assert.Contains(t, err.Error(), "; check JWT_JWKS_URL")
 				require.Contains(t, state(j), "failed")
 
 				time.Sleep(24*time.Hour - time.Since(start))

@@ -12,20 +12,23 @@ import (
 
 const maxName = 256
 
-// errPlaceholder is a name that Azure AD B2C gives to everybody.
-var errPlaceholder = errors.New("is a placeholder that the provider gives to everybody; name another claim (JWT_SUBJECT_CLAIM=oid)")
+// Names that say that nobody is signed in. The first one is what Azure AD B2C gives to everybody.
+var (
+	errEverybody = errors.New("is a placeholder that the provider gives to everybody; name another claim (JWT_SUBJECT_CLAIM=oid)")
+	errNobody    = errors.New("is a placeholder for nobody")
+)
 
 // nobody is what programs write in place of a name that they do not have: several users would be one.
 var nobody = []string{"(null)", "null", "undefined", "[object Object]", "anonymousUser"}
 
-// userIn reads the name of a user out of what was found there. A placeholder for everybody says that nobody is
-// signed in; of what any other fault is an error, the check knows.
+// userIn reads the name of a user out of what was found there. A placeholder says that nobody is signed in; of
+// what any other fault is an error, the check knows.
 func userIn(value any, there string, fault func(why string) error) (string, error) {
 	name, err := parseName(value)
 	if err == nil {
 		return name, nil
 	}
-	if errors.Is(err, errPlaceholder) {
+	if errors.Is(err, errEverybody) || errors.Is(err, errNobody) {
 		fault = unauthenticated
 	}
 	return "", fault("the user in " + there + " " + err.Error())
@@ -65,10 +68,10 @@ func checkName(s string) error {
 	case strings.ContainsFunc(s, unicode.IsControl):
 		return errors.New("holds control characters")
 	case strings.EqualFold(strings.Trim(s, " ."), "Not supported currently. Use oid claim"):
-		return errPlaceholder
+		return errEverybody
 	}
 	if slices.ContainsFunc(nobody, func(word string) bool { return strings.EqualFold(s, word) }) {
-		return errors.New("is a placeholder for nobody")
+		return errNobody
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package tokencache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -142,7 +143,7 @@ func explainRedis(ctx context.Context, err error) error {
 		if failure.Timeout {
 			return errors.New("no answer in time: see whether it runs, speaks TLS if REDIS_URL begins with rediss, or a firewall is in between")
 		}
-		return failure
+		return fmt.Errorf("%w; check REDIS_URL and the outbound firewall", failure)
 	}
 	said := strings.TrimPrefix(reply.Error(), "ERR ")
 	for _, r := range replies {
