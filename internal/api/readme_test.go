@@ -37,3 +37,19 @@ func TestTheReadmesErrorTableIsTheCode(t *testing.T) {
 	}
 	assert.ElementsMatch(t, want, got)
 }
+
+// The browser module ends with some codes and waits with the others; what it does not know is no answer of ours.
+func TestTheBrowserModuleKnowsEveryCode(t *testing.T) {
+	module, err := os.ReadFile("../../client/client.js")
+	require.NoError(t, err)
+	var known, codes []string
+	for _, list := range regexp.MustCompile("(?s)const (?:VERDICTS|OUTAGES) = `(.*?)`").FindAllStringSubmatch(string(module), -1) {
+		known = append(known, strings.Fields(list[1])...)
+	}
+	for _, p := range api.ProblemRows() {
+		if p.Code != "canceled" {
+			codes = append(codes, p.Code)
+		}
+	}
+	assert.ElementsMatch(t, codes, known)
+}
