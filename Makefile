@@ -33,7 +33,7 @@ race:
 
 test: race ## every test with the race detector; needs Go and a C compiler
 	go test -race -vet=off $(PACKAGES) # lint vets
-	cd test && go test -race -vet=all $(PACKAGES)
+	cd test && go test -count=1 -race -vet=all $(PACKAGES) # go would not notice a new binary or page
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@for package in $$(go list $(PACKAGES)); do \
