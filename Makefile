@@ -35,6 +35,12 @@ test: race ## every test with the race detector; needs Go and a C compiler
 	go test -race -vet=off $(PACKAGES) # lint vets
 	cd test && go test -count=1 -race -vet=all $(PACKAGES) # go would not notice a new binary or page
 
+security: ## the tests that docs/security.md names, none of them skipped; needs Redis
+	$(call need,redis-server,apt-get install redis-server)
+	@names=$$(grep -o '`Test[A-Za-z0-9]*`' docs/security.md | tr -d '`' | sort -u | paste -sd '|' -); \
+		export TOKENVEND_REQUIRE_REDIS=1; \
+		go test -count=1 -run "^($$names)$$" $(PACKAGES) && cd test && go test -count=1 -run "^($$names)$$" $(PACKAGES)
+
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@for package in $$(go list $(PACKAGES)); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
@@ -81,4 +87,4 @@ check-deploy: ## the files of deploy/ and the pages about them (part of check)
 release: ## what a release consists of, into dist/: make release VERSION=1.2.3; RELEASE=yes also tags
 	@deploy/release.sh # make hands VERSION and RELEASE on
 
-.PHONY: help build demo race test fuzz cover mutate bench soak lint check check-deploy release
+.PHONY: help build demo race test security fuzz cover mutate bench soak lint check check-deploy release
