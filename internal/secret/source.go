@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sethealth/tokenvend/internal/setting"
@@ -138,14 +139,20 @@ func (s *source) read() error {
 }
 
 func readFile(path string) (string, error) {
-	f, err := os.Open(path)
+	// Opening a pipe would wait for its writer for good, and whatever took its place would never be read.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(readTimeout)) // of a pipe; other files have none
 	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if len(content) > maxFile {
+	info, statErr := f.Stat()
+	switch {
+	case len(content) > maxFile:
 		err = errors.New("the file is larger than 1 MiB")
+	case errors.Is(err, os.ErrDeadlineExceeded), len(content) == 0 && statErr == nil && info.Mode()&os.ModeNamedPipe != 0:
+		err = errReading
 	}
 	return string(content), err
 }

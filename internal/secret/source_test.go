@@ -88,15 +88,15 @@ func TestATextFileMayBeEmpty(t *testing.T) {
 	assert.Equal(t, "\na\n\n", v.Get().Reveal())
 }
 
-// block makes a file block its reader, as a hung mount does: a FIFO that nobody writes to. The reading ends,
+// block makes a file block its reader, as a hung mount does: a pipe whose writer is silent. The reading ends,
 // with that content, when release is called.
 func block(t *testing.T, path string) (release func(content string)) {
 	t.Helper()
 	_ = os.Remove(path)
 	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	writer, err := os.OpenFile(path, os.O_RDWR, 0) // which waits for no reader
+	require.NoError(t, err)
 	return func(content string) {
-		writer, err := os.OpenFile(path, os.O_WRONLY, 0)
-		require.NoError(t, err)
 		_, err = writer.WriteString(content)
 		require.NoError(t, err)
 		require.NoError(t, writer.Close())
@@ -106,14 +106,30 @@ func block(t *testing.T, path string) (release func(content string)) {
 func TestAFileThatBlocksHoldsUpNobody(t *testing.T) {
 	v, path := file(t, "one")
 	release := block(t, path)
-	for range 3 { // the first reading is still the only one
+	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		require.ErrorContains(t, v.Reload(ctx), "did not answer in time")
 		cancel()
 	}
 	assert.Equal(t, "one", v.Get().Reveal())
 	release("two")
-	require.Eventually(t, func() bool { return v.Get().Reveal() == "two" }, time.Minute, time.Millisecond)
+	write(t, path+".new", "two")
+	require.NoError(t, os.Rename(path+".new", path))
+	require.Eventually(t, func() bool {
+		_ = v.Reload(t.Context())
+		return v.Get().Reveal() == "two"
+	}, time.Minute, time.Millisecond)
+}
+
+func TestAFileInPlaceOfAPipeThatNobodyWritesToIsRead(t *testing.T) {
+	v, path := file(t, "one")
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	require.ErrorContains(t, v.Reload(t.Context()), "did not answer in time", "and is not taken for an empty file")
+	require.NoError(t, os.Remove(path))
+	write(t, path, "two")
+	require.NoError(t, v.Reload(t.Context()))
+	assert.Equal(t, "two", v.Get().Reveal())
 }
 
 func TestAFileThatCannotBeReadMakesNoSource(t *testing.T) {

@@ -109,16 +109,16 @@ func TestAHalfThatCannotBeReadDoesNotHoldUpTheOther(t *testing.T) {
 	assert.NotContains(t, logged.String(), "secret-")
 }
 
-// A named pipe blocks its reader for as long as nobody writes, as a hung mount does.
+// A pipe whose writer is silent blocks its reader, as a hung mount does.
 func TestAFileThatBlocksCostsTheTimeOfAnAttemptAtMost(t *testing.T) {
 	u := &upstream{answer: always(401)}
 	c, _, dir := rotating(t, u, func(f *fixture) { f.AttemptTimeout, f.Timeout = 50*time.Millisecond, time.Minute })
 	pipe := filepath.Join(dir, "secret")
 	require.NoError(t, os.Remove(pipe))
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
-	_, err := c.Issue(t.Context(), anna, nothing)
-	require.ErrorIs(t, err, sethealth.ErrRejected)
-	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // ends the reading that is still under way
+	silent, err := os.OpenFile(pipe, os.O_RDWR, 0)
 	require.NoError(t, err)
-	require.NoError(t, w.Close())
+	defer silent.Close()
+	_, err = c.Issue(t.Context(), anna, nothing)
+	require.ErrorIs(t, err, sethealth.ErrRejected)
 }
