@@ -49,7 +49,7 @@ func (c *Config) Validate(insecureHosts []string) error {
 		p.Add("CORS_ALLOWED_ORIGINS", "%s", err)
 	}
 	for _, name := range c.AllowedHeaders {
-		if !httpguts.ValidHeaderFieldName(name) {
+		if !httpguts.ValidHeaderFieldName(name) || name == "*" { // which is no wildcard where credentials are allowed
 			p.Add("CORS_ALLOWED_HEADERS", "must be names of headers")
 		}
 	}

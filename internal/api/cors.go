@@ -59,6 +59,9 @@ func (s *server) preflight() handler {
 			h.Set("Access-Control-Allow-Headers", granted)
 			h.Set("Access-Control-Max-Age", strconv.Itoa(int(s.MaxAge/time.Second)))
 			x.notGranted = missing(r.Header.Get("Access-Control-Request-Headers"), known)
+			if r.Header.Get("Access-Control-Request-Method") != http.MethodPost {
+				x.notGranted++
+			}
 		}
 		x.answer(http.StatusNoContent, nil)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sethealth/tokenvend/internal/setting"
@@ -59,9 +60,11 @@ func (o *origins) add(item string, insecureHosts []string) error {
 		return errors.New("must be an origin such as https://app.example.com: scheme, host and, where it is not the default, port; no path, no trailing slash, no * but a leading *. for one label")
 	case !isHost(u.Hostname()):
 		return errors.New("must have a lower-case host name, in its ASCII form")
+	case !isPort(u.Port()):
+		return errors.New("must have a port from 1 to 65535")
 	case strings.HasSuffix(u.Host, ":") || u.Port() == map[string]string{"https": "443", "http": "80"}[scheme]:
 		return errors.New("must leave the default port out, as browsers do")
-	case scheme == "http" && !isLoopbackOrigin(u.Hostname()) && !slices.Contains(insecureHosts, u.Hostname()):
+	case scheme == "http" && !isLoopbackOrigin(u.Hostname()) && (wild || !slices.Contains(insecureHosts, u.Hostname())):
 		return errors.New("must be https, unless its host is a loopback one or one of INSECURE_HTTP_HOSTS")
 	case wild && !strings.Contains(parent, ".") && u.Hostname() != "localhost":
 		return errors.New("must not span a whole top-level domain")
@@ -114,6 +117,12 @@ func isLabel(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// isPort reports a port as browsers write it, or none.
+func isPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0 && strconv.FormatUint(n, 10) == port
 }
 
 // isLoopbackOrigin also takes names below localhost, which browsers never look up (RFC 6761).

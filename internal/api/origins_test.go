@@ -78,6 +78,7 @@ func TestParseOriginsRefusesWhatNoBrowserSendsOrNobodyShouldList(t *testing.T) {
 		"any extension":                   {"chrome-extension://*"},
 		"a native shell with a path":      {"capacitor://localhost/"},
 		"plain http below a listed host":  {"http://a.intranet"},
+		"plain http, any host below one":  {"http://*.corp.intranet"},
 		"none beside another":             {"none", "https://a.example.com"},
 		"a path":                          {"https://a.example.com/app"},
 		"a trailing slash":                {"https://a.example.com/"},
@@ -94,6 +95,9 @@ func TestParseOriginsRefusesWhatNoBrowserSendsOrNobodyShouldList(t *testing.T) {
 		"the default http port":           {"http://localhost:80"},
 		"an empty port":                   {"https://a.example.com:"},
 		"a port that is none":             {"https://a.example.com:https"},
+		"a port over 65535":               {"https://a.example.com:65536"},
+		"port 0":                          {"https://a.example.com:0"},
+		"a port with a leading zero":      {"https://a.example.com:08443"},
 		"a wildcard inside a label":       {"https://a*.example.com"},
 		"a wildcard without a dot":        {"https://*example.com"},
 		"a wildcard further right":        {"https://a.*.example.com"},
@@ -106,7 +110,7 @@ func TestParseOriginsRefusesWhatNoBrowserSendsOrNobodyShouldList(t *testing.T) {
 		"a host that only looks loopback": {"http://127.0.0.1.example.com"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := api.ParseOrigins(items, []string{"intranet"})
+			_, err := api.ParseOrigins(items, []string{"intranet", "corp.intranet"})
 			assert.Error(t, err)
 		})
 	}

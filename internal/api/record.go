@@ -38,7 +38,7 @@ type record struct {
 	span       telemetry.Span
 	user       sethealth.User
 	token      sethealth.Token
-	notGranted int // how many headers a preflight asked for in vain
+	notGranted int // how many headers and methods a preflight asked for in vain
 
 	status  int
 	body    []byte

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,6 +24,7 @@ var errUsage = errors.New("try: tokenvend help")
 // Main runs the command that args name and returns the exit code: 2 if the command or a variable is wrong,
 // 1 for every other failure. ctx ends with the first signal.
 func Main(ctx context.Context, args []string, build telemetry.Build, stdout, stderr io.Writer) int {
+	log.SetOutput(io.Discard) // net/http prints with it what a server sends unasked, our own request for example
 	switch err := command(ctx, args, build, stdout, stderr); {
 	case err == nil:
 		return 0
@@ -56,7 +58,10 @@ func command(ctx context.Context, args []string, build telemetry.Build, stdout, 
 	case "token":
 		return token(ctx, build, stdout)
 	case "healthcheck":
-		return healthcheck(ctx)
+		if err := healthcheck(ctx); err != nil {
+			return errors.New(oneLine(err)) // exit code 1: Docker reserves 2
+		}
+		return nil
 	case "version", "--version":
 		fmt.Fprintf(stdout, "tokenvend %s, commit %s, %s\n", build.Version, build.Commit, build.Go)
 	case "help", "-h", "--help":

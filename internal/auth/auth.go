@@ -108,6 +108,11 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
+	for _, host := range c.InsecureHTTPHosts {
+		if strings.ContainsAny(host, "/:*@") {
+			p.Add("INSECURE_HTTP_HOSTS", "must be names of hosts, without scheme and port")
+		}
+	}
 	if c.DeniedUsersFile != "" {
 		var err error
 		if c.denied, err = openDeniedUsers(c.DeniedUsersFile); err != nil {

@@ -16,6 +16,8 @@ import (
 
 const listTenants = "list the issuers of the tenants, comma separated, in place of an address for many tenants"
 
+var errManyTenants = errors.New("JWT_ISSUER is for many tenants: " + listTenants)
+
 // get asks the issuer.
 func (s *keyServer) get(ctx context.Context) (*keySet, error) {
 	address, err := s.JWKSURL, error(nil)
@@ -44,7 +46,7 @@ func (s *keyServer) discover(ctx context.Context) (string, error) {
 	named, _ := document["issuer"].(string)
 	switch address, _ := document["jwks_uri"].(string); {
 	case named != s.issuer && manyTenants(s.issuer, named):
-		return "", errors.New("JWT_ISSUER is for many tenants: " + listTenants)
+		return "", errManyTenants
 	case strings.TrimSuffix(named, "/") == strings.TrimSuffix(s.issuer, "/") && named != s.issuer:
 		return "", errors.New("the document's issuer differs from JWT_ISSUER by the slash at its end")
 	case named != s.issuer:

@@ -63,6 +63,7 @@ func TestCheckNamesAddressesThatCannotWork(t *testing.T) {
 		answers   transport
 		says      string
 	}{
+		{"https://login.example/common/v2.0", "", answering(503, ""), "list the issuers of the tenants"},
 		{"https://login.example/common/v2.0", keysURL, serving(jwks("a", &rsaKey().PublicKey)), "list the issuers of the tenants"},
 		{issuer, "", answering(301, "", "Location", "https://canary.example"), "redirects (status 301)"},
 		{issuer, keysURL, answering(302, "", "Location", "https://canary.example"), "answers itself; check JWT_JWKS_URL"},
@@ -74,4 +75,8 @@ func TestCheckNamesAddressesThatCannotWork(t *testing.T) {
 		require.ErrorContains(t, err, test.says)
 		assert.NotContains(t, err.Error(), "canary")
 	}
+	given := newJWT(t, func(o *options) {
+		o.Secret, o.Issuers = static("JWT_SECRET", hmacKey), setting.List{"https://login.example/common/v2.0"}
+	})
+	require.ErrorContains(t, check(t, given), "list the issuers of the tenants")
 }

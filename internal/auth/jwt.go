@@ -256,7 +256,11 @@ func (j *jwtCheck) run(ctx context.Context) {
 func (j *jwtCheck) dependencies() (all []Dependency) {
 	for _, i := range j.issuers {
 		if i.server == nil {
-			all = append(all, nobodyToAsk("jwt", "keys from the environment"))
+			keys := nobodyToAsk("jwt", "keys from the environment")
+			if manyTenants(i.name, "") {
+				keys.Check = func(context.Context) error { return errManyTenants }
+			}
+			all = append(all, keys)
 		} else {
 			all = append(all, Dependency{"jwt", i.server.detail(), i.server.check, i.server.state})
 		}

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -220,15 +219,14 @@ func (s *keyServer) replace(next *fetched) {
 
 // check fetches the key set once, for the operator.
 func (s *keyServer) check(ctx context.Context) error {
-	variable := "JWT_ISSUER"
-	if s.JWKSURL != "" {
-		variable = "JWT_JWKS_URL"
-		if manyTenants(s.issuer, "") {
-			return errors.New("JWT_ISSUER is for many tenants: " + listTenants)
-		}
-	}
-	if err := s.fetch(ctx); err != nil {
-		return advise(err, variable)
+	err := s.fetch(ctx)
+	switch {
+	case manyTenants(s.issuer, "") && (err != nil || s.JWKSURL != ""):
+		return errManyTenants
+	case err != nil && s.JWKSURL != "":
+		return advise(err, "JWT_JWKS_URL")
+	case err != nil:
+		return advise(err, "JWT_ISSUER")
 	}
 	return nil
 }
@@ -237,7 +235,7 @@ func (s *keyServer) check(ctx context.Context) error {
 func (s *keyServer) state() string {
 	last := s.last.Load()
 	if last == nil {
-		return "no keys yet; " + s.availability.String()
+		return s.detail() + ": no keys yet; " + s.availability.String()
 	}
-	return fmt.Sprintf("%d keys, fetched %s ago; %s", len(last.keys), time.Since(last.at).Round(time.Second), s.availability)
+	return fmt.Sprintf("%s: %d keys, fetched %s ago; %s", s.detail(), len(last.keys), time.Since(last.at).Round(time.Second), s.availability)
 }

@@ -14,7 +14,7 @@ const maxName = 256
 
 // Names that say that nobody is signed in. The first one is what Azure AD B2C gives to everybody.
 var (
-	errEverybody = errors.New("is a placeholder that the provider gives to everybody; name another claim (JWT_SUBJECT_CLAIM=oid)")
+	errEverybody = errors.New("is a placeholder that the provider gives to everybody; name another claim there, such as oid")
 	errNobody    = errors.New("is a placeholder for nobody")
 )
 

@@ -90,7 +90,7 @@ func TestNamesOfUsers(t *testing.T) {
 		{`"a\u0000"`, "", "holds control characters"},
 		{`"a\u0085b"`, "", "holds control characters"},
 		{`"a\ud800"`, "", "is not UTF-8"},
-		{`"Not supported currently. Use oid claim."`, "", "is a placeholder that the provider gives to everybody; name another claim (JWT_SUBJECT_CLAIM=oid)"},
+		{`"Not supported currently. Use oid claim."`, "", "is a placeholder that the provider gives to everybody; name another claim there, such as oid"},
 		{`"anonymousUser"`, "", "is a placeholder"},
 	} {
 		payload := strings.Replace(goodWith(`"x":1`), `"sub":"alice"`, `"sub":`+test.sub, 1)

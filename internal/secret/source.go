@@ -53,6 +53,9 @@ func TextFile(name, path string) (Source, error) {
 }
 
 func fromFile(name, path string, parse func(string) (string, error)) (Source, error) {
+	if err := setting.Fault(path); err != nil {
+		return Source{}, fmt.Errorf("%s: %w", name, fmt.Errorf("its name %w", err))
+	}
 	s := Static(name, Value{})
 	s.path, s.parse, s.reading = path, parse, make(chan struct{}, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)

@@ -25,6 +25,7 @@ type failure struct {
 const (
 	checkAccount = "; check SETHEALTH_KEY and SETHEALTH_SECRET"
 	checkAPI     = "; check that SETHEALTH_URL is Sethealth's API"
+	checkStatus  = "; try again later"
 	checkNetwork = "; check SETHEALTH_URL and the outbound firewall"
 )
 
@@ -55,12 +56,13 @@ func classifyStatus(answer outgoing.Answer) error {
 		f.status == http.StatusInternalServerError, f.status == http.StatusBadGateway,
 		f.status == http.StatusServiceUnavailable, f.status == http.StatusGatewayTimeout:
 		f.class, f.retry, f.retryAfter = ErrUnavailable, true, parseRetryAfter(answer.Header, time.Now())
+		f.advice = checkStatus
 	case f.status == http.StatusNotFound, f.status == http.StatusMethodNotAllowed:
 		f.class, f.advice = ErrRejected, checkAPI
 	case f.status >= 400 && f.status < 500:
 		f.class = ErrRejected
 	case f.status >= 500 && f.status < 600:
-		f.class = ErrUnavailable
+		f.class, f.advice = ErrUnavailable, checkStatus
 	default: // a redirect, or a success that is not the one agreed on
 		f.class, f.advice = ErrInvalid, checkAPI
 	}

@@ -91,6 +91,7 @@ func TestAddressesAreHTTPSOrOnAHostThatMayBePlain(t *testing.T) {
 		"http://127.0.0.9":                   true,
 		"http://[::1]:8080/realms/hospital":  true,
 		"http://keycloak:8080/realms/viewer": true,
+		"http://Keycloak/realms/viewer":      true,
 		"http://id.example.com":              false,
 		"http://keycloak.evil.test":          false,
 		"https://user@id.example.com":        false,

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 )
 
 // CheckURL reports what an address must be: https, or http where the host is this machine or one of
@@ -14,7 +15,7 @@ func CheckURL(address string, insecureHosts []string) error {
 	if err != nil {
 		return errors.New("must be an https:// URL without user or fragment")
 	}
-	if u.Scheme == "https" || IsLoopback(u.Hostname()) || slices.Contains(insecureHosts, u.Hostname()) {
+	if u.Scheme == "https" || IsLoopback(u.Hostname()) || slices.ContainsFunc(insecureHosts, func(host string) bool { return strings.EqualFold(host, u.Hostname()) }) {
 		return nil
 	}
 	return errors.New("must be an https:// URL (http:// only for a loopback host or one of INSECURE_HTTP_HOSTS)")
@@ -40,7 +41,7 @@ func parse(address string) (*url.URL, error) {
 // plaintext crosses no network.
 func IsLoopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
 // Host names an address without user, path or query, any of which may be confidential.
