@@ -70,7 +70,7 @@ bench: ## tokenvend against bare net/http, the obvious design and a serverless f
 	cd test && go run ./bench
 
 soak: ## mixed users and faults against the built binary for DURATION (2m)
-	cd test && TOKENVEND_SOAK=$(DURATION) go test -count=1 -timeout 0 -v ./soak
+	cd test && TOKENVEND_SOAK=$(DURATION) go test -count=1 -timeout 0 -v -run TestSoak ./reliability
 
 lint: ## gofmt, gofumpt, vet, staticcheck, actionlint; the tests of test/ are vetted as they run
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }

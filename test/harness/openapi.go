@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"mime"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,8 +14,7 @@ import (
 
 // OpenAPI is docs/openapi.yaml.
 var OpenAPI = sync.OnceValues(func() (*openapi3.T, error) {
-	_, file, _, _ := runtime.Caller(0)
-	return openapi3.NewLoader().LoadFromFile(filepath.Join(filepath.Dir(file), "../../docs/openapi.yaml"))
+	return openapi3.NewLoader().LoadFromFile(filepath.Join(Root, "docs", "openapi.yaml"))
 })
 
 // conforms holds an answer of the public listener to docs/openapi.yaml.
