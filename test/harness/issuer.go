@@ -41,7 +41,7 @@ func NewIssuer(t testing.TB) *Issuer {
 		key := i.Key()
 		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.Public()}})
 	})
-	i.Site = newSite(t, mux)
+	i.Site = NewSite(t, mux)
 	return i
 }
 

@@ -32,7 +32,7 @@ type Sethealth struct {
 func NewSethealth(t testing.TB) *Sethealth {
 	t.Helper()
 	e := emulator.New(emulator.Options{Key: secret.New(Key), Secret: secret.New(Secret), Strict: true})
-	s := &Sethealth{e, newSite(t, e)}
+	s := &Sethealth{e, NewSite(t, e)}
 	s.Up()
 	return s
 }

@@ -19,8 +19,8 @@ type Site struct {
 	server  *http.Server
 }
 
-// newSite makes one that answers once it is Up, and ends with the test.
-func newSite(t testing.TB, handler http.Handler) *Site {
+// NewSite makes one that answers once it is Up, and ends with the test.
+func NewSite(t testing.TB, handler http.Handler) *Site {
 	t.Helper()
 	address := "127.0.0.1:" + testkit.FreePort(t)
 	s := &Site{"http://" + address, t, address, handler, &http.Server{}}
