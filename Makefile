@@ -67,10 +67,10 @@ mutate: ## mutation score of MUTATE; fails under 0.90
 	done
 
 bench: ## tokenvend against bare net/http, the obvious design and a serverless function; 3 minutes
-	cd test && go run ./bench
+	cd test && TOKENVEND_BENCH=yes go test -count=1 -v ./bench
 
 soak: ## mixed users and faults against the built binary for DURATION (2m)
-	cd test && TOKENVEND_SOAK=$(DURATION) go test -count=1 -timeout 0 -v ./soak
+	cd test && TOKENVEND_SOAK=$(DURATION) go test -count=1 -timeout 0 -v -run TestSoak ./reliability
 
 lint: ## gofmt, gofumpt, vet, staticcheck, actionlint; the tests of test/ are vetted as they run
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }

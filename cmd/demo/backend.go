@@ -29,8 +29,7 @@ type backend struct {
 	cookie    string
 
 	slow     atomic.Bool // session checks take long
-	mu       sync.Mutex
-	sessions map[string]string // session id → user
+	sessions sync.Map    // session id → user
 }
 
 func (b *backend) handler() http.Handler {
@@ -75,19 +74,13 @@ func (b *backend) signIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := rand.Text()
-	b.mu.Lock()
-	b.sessions[id] = user
-	b.mu.Unlock()
+	b.sessions.Store(id, user)
 	http.SetCookie(w, &http.Cookie{Name: b.cookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
 	w.WriteHeader(http.StatusNoContent)
 }
 
 // signOut ends the session. The cookie that is left names none.
-func (b *backend) signOut(_ http.ResponseWriter, r *http.Request) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.sessions, b.id(r))
-}
+func (b *backend) signOut(_ http.ResponseWriter, r *http.Request) { b.sessions.Delete(b.id(r)) }
 
 func (b *backend) id(r *http.Request) string {
 	if c, err := r.Cookie(b.cookie); err == nil {
@@ -98,9 +91,9 @@ func (b *backend) id(r *http.Request) string {
 
 // user is who is signed in, or "".
 func (b *backend) user(r *http.Request) string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.sessions[b.id(r)]
+	user, _ := b.sessions.Load(b.id(r))
+	name, _ := user.(string)
+	return name
 }
 
 func (b *backend) session(w http.ResponseWriter, r *http.Request) {

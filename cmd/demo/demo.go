@@ -84,7 +84,7 @@ func (d demo) run(ctx context.Context, logTo io.Writer) error {
 	sethealth := emulator.New(emulator.Options{Key: secret.New(key), Secret: secret.New(password)})
 	cookie := fmt.Sprintf("demo_session_%d", d.page.Addr().(*net.TCPAddr).Port) // browsers share cookies between ports
 	audit := &auditLog{to: logTo}
-	b := &backend{emulator: sethealth, tokenvend: d.token, audit: audit, cookie: cookie, sessions: map[string]string{}}
+	b := &backend{emulator: sethealth, tokenvend: d.token, audit: audit, cookie: cookie}
 	go func() { _ = http.Serve(d.sethealth, sethealth) }()
 	go func() { _ = http.Serve(d.page, b.handler()) }()
 

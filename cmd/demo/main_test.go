@@ -35,26 +35,19 @@ func TestMain(m *testing.M) {
 }
 
 // process is a demo that runs, or has ended.
-type process struct{ *exec.Cmd }
-
-// printed is what it has printed so far.
-func (p process) printed() string {
-	text, _ := os.ReadFile(p.Stdout.(*os.File).Name())
-	return string(text)
+type process struct {
+	*exec.Cmd
+	printed func() string // so far
 }
 
 func demoProcess(t *testing.T, program string, args ...string) process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
-	out, err := os.Create(t.TempDir() + "/printed")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = out.Close() })
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), runsMain+"=1", "SETHEALTH_KEY=not-the-demo's", "CORS_ALLOWED_ORIGINS=nonsense")
-	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return process{cmd}
+	return process{cmd, testkit.Capture(t, cmd)}
 }
 
 // start starts one on free ports and returns its page's and its token server's origin.

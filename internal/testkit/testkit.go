@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,4 +47,19 @@ func Missing(t testing.TB, name, what string) {
 		t.Fatalf("%s, and %s is set", what, variable)
 	}
 	t.Skip("skipped: " + what)
+}
+
+// Capture sends what a command prints to a file and returns how to read it, as long as the test runs.
+func Capture(t testing.TB, cmd *exec.Cmd) (output func() string) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "printed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	cmd.Stdout, cmd.Stderr = file, file
+	return func() string {
+		text, _ := os.ReadFile(file.Name())
+		return string(text)
+	}
 }

@@ -142,7 +142,7 @@ func TestNoRequestNoticesWhatHappensToRedis(t *testing.T) {
 func TestARequestWaitsForASlowRedisNoLongerThanPromisedInAll(t *testing.T) {
 	t.Parallel()
 	server, s := redistest.Start(t), &source{ttl: time.Hour}
-	url := server.Slow(45 * time.Millisecond) // so that each answer is just in time
+	url := slowly(t, server, 45*time.Millisecond) // so that each answer is just in time
 	r := newReplicaAt(t, inline(url), s, "one")
 	for i := range 5 {
 		began, ctx := time.Now(), tokencache.WithRedisBudget(t.Context())
@@ -228,7 +228,7 @@ func TestURLsOfAllKindsAreUnderstood(t *testing.T) {
 
 func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 	t.Parallel()
-	nodes, url := redistest.StartCluster(t)
+	nodes, url := startCluster(t)
 	s := &source{ttl: time.Hour}
 	a := newReplicaAt(t, inline(url), s, "one")
 	b := newReplicaAt(t, inline(url), s, "one")

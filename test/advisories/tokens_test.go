@@ -113,15 +113,15 @@ func aTokenChoosesNoRequest(t *testing.T) {
 	}
 	requireRefused(t, upstream, s, map[string]string{
 		"a foreign iss":                forged("evil", elsewhere.URL),
-		"a foreign iss, with our kid":  forged(ours.KeyID(), elsewhere.URL),
-		"jku":                          forged(ours.KeyID(), issuer, "jku", elsewhere.URL),
-		"x5u":                          forged(ours.KeyID(), issuer, "x5u", elsewhere.URL),
-		"jwk":                          forged(ours.KeyID(), issuer, "jwk", evil.Public()),
+		"a foreign iss, with our kid":  forged(ours.Key().KeyID, elsewhere.URL),
+		"jku":                          forged(ours.Key().KeyID, issuer, "jku", elsewhere.URL),
+		"x5u":                          forged(ours.Key().KeyID, issuer, "x5u", elsewhere.URL),
+		"jwk":                          forged(ours.Key().KeyID, issuer, "jwk", evil.Public()),
 		"a kid that is an address":     forged(elsewhere.URL, elsewhere.URL),
 		"an iss that begins like ours": forged("evil", issuer+".evil.test"),
 	})
 	assert.Zero(t, elsewhere.asked.Load())
-	assert.Equal(t, int64(1), ours.Fetches(), "no outgoing request at all")
+	assert.Equal(t, int64(1), ours.Fetches.Load(), "no outgoing request at all")
 }
 
 func unknownKidsShareOneFetch(t *testing.T) {
@@ -129,7 +129,7 @@ func unknownKidsShareOneFetch(t *testing.T) {
 	issuer.Up()
 	_, s := start(t, harness.Env{"JWT_SECRET": "-", "JWT_ISSUER": issuer.URL})
 	s.Ready()
-	began, before := time.Now(), issuer.Fetches()
+	began, before := time.Now(), issuer.Fetches.Load()
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
@@ -145,7 +145,7 @@ func unknownKidsShareOneFetch(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	assert.LessOrEqual(t, issuer.Fetches()-before, int64(1+time.Since(began)/(10*time.Second)))
+	assert.LessOrEqual(t, issuer.Fetches.Load()-before, int64(1+time.Since(began)/(10*time.Second)))
 	assert.Equal(t, 200, s.Ask(issuer.Session("alice")).Status)
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/sethealth/tokenvend/internal/app"
-	"github.com/sethealth/tokenvend/test/faults"
+	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -16,7 +16,10 @@ func noRedirectCarriesTheSecret(t *testing.T) {
 	target := newCounting(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"token":"stolen"}`) })
 	upstream, s := start(t)
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		upstream.Set(faults.Faults{Status: status, Redirect: target.URL + "/token"})
+		upstream.Set(emulator.Fault{Name: "redirect", Play: func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, target.URL+"/token", status)
+			return true
+		}})
 		answer := s.Ask(harness.Session(t, "alice"))
 		assert.Equal(t, "upstream_invalid", answer.Code(), "%d", status)
 		assert.Empty(t, answer.Header.Get("Location"))

@@ -233,7 +233,7 @@ func TestAnIssuerThatHangsTakesNobodysPlace(t *testing.T) {
 	s := start(t, harness.Env{"JWT_SECRET": "-", "JWT_ISSUER": issuer.URL, "MAX_IN_FLIGHT": "100"})
 	alice := issuer.Session("alice")
 	harness.Eventually(t, "the first keys", func() bool { return s.Ask(alice).Status == 200 })
-	issuer.Hang()
+	issuer.Hanging.Store(true)
 	end := attacked(t, s, 1100, "Authorization", "Bearer "+harness.Sign(t, jose.ES256, harness.NewKey(t), issuer.Claims("mallory")))
 	for range 50 {
 		answer := s.Ask(alice)

@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/testkit"
-	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -58,7 +57,7 @@ func TestEveryWrongOrMissingVariableIsNamedAtOnce(t *testing.T) {
 			assert.Equal(t, 2, r.Code, name)
 			assert.Less(t, r.CPU, time.Second)
 			assert.Empty(t, r.Stdout)
-			assert.Len(t, harness.Lines(r.Stderr), len(row.named), r.Stderr)
+			assert.Len(t, lines(r.Stderr), len(row.named), r.Stderr)
 			for _, variable := range row.named {
 				assert.Regexp(t, `(?m)^`+variable+` \w`, r.Stderr)
 			}
@@ -74,7 +73,7 @@ func TestAPortThatIsTakenIsOneClearLine(t *testing.T) {
 	for _, variable := range []string{"LISTEN_ADDR", "ADMIN_ADDR"} {
 		r := harness.Run(t, harness.Env{"LISTEN_ADDR": "127.0.0.1:0"}.With(env).With(harness.Env{variable: taken.Addr().String()}))
 		assert.Equal(t, 1, r.Code)
-		require.Len(t, harness.Lines(r.Stderr), 1)
+		require.Len(t, lines(r.Stderr), 1)
 		assert.Regexp(t, variable+".*address already in use", r.Stderr)
 	}
 }
@@ -92,12 +91,12 @@ func TestTokenPrintsOneTokenAloneAndNeedsOnlyTheServiceAccount(t *testing.T) {
 	r = harness.Run(t, env.With(harness.Env{"SETHEALTH_SECRET": "wrong-canary"}), "token")
 	assert.Equal(t, 1, r.Code)
 	assert.Empty(t, r.Stdout)
-	assert.Len(t, harness.Lines(r.Stderr), 1)
+	assert.Len(t, lines(r.Stderr), 1)
 	assert.NotContains(t, r.Stderr, "canary")
 
 	r = harness.Run(t, harness.Env{"SETHEALTH_URL": sethealth.URL}, "token")
 	assert.Equal(t, 2, r.Code)
-	assert.Len(t, harness.Lines(r.Stderr), 2)
+	assert.Len(t, lines(r.Stderr), 2)
 }
 
 func TestCheckReportsEachDependencyAndFailsIfOneIsUnavailable(t *testing.T) {
@@ -127,9 +126,9 @@ func TestCheckReportsEachDependencyAndFailsIfOneIsUnavailable(t *testing.T) {
 	} {
 		assert.Contains(t, r.Stdout, line)
 	}
-	assert.Len(t, harness.Lines(r.Stdout), 5)
+	assert.Len(t, lines(r.Stdout), 5)
 
-	sethealth.Set(faults.Faults{Status: 503})
+	require.NoError(t, sethealth.SetNamed("down", 0))
 	r = harness.Run(t, env.With(harness.Env{"FORWARD_URL": backend.URL + "/open"}), "check")
 	assert.Equal(t, 1, r.Code)
 	assert.Regexp(t, `(?m)^FAIL    forward: \S+: FORWARD_URL .*401`, r.Stdout, "an endpoint that accepts a request without credentials")
@@ -146,3 +145,5 @@ func TestHealthcheckAsksTheRunningServer(t *testing.T) {
 	assert.Equal(t, 0, r.Code, r.Stderr)
 	assert.Equal(t, 1, harness.Run(t, where.With(harness.Env{"BASE_PATH": "/other"}), "healthcheck").Code)
 }
+
+func lines(text string) []string { return strings.Split(strings.TrimRight(text, "\n"), "\n") }

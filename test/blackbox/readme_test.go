@@ -87,17 +87,16 @@ func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
 				for name, value := range env {
 					cmd.Env = append(cmd.Env, name+"="+value)
 				}
-				var out harness.Buffer
-				cmd.Stdout, cmd.Stderr = &out, &out
+				output := testkit.Capture(t, cmd)
 				require.NoError(t, cmd.Start())
 				t.Cleanup(func() {
 					_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 					_ = cmd.Wait()
 				})
-				harness.Eventually(t, "it serves", func() bool { return strings.Contains(out.Output(), `"msg":"serving"`) })
-				assert.NotContains(t, out.Output(), "FAIL")
+				harness.Eventually(t, "it serves", func() bool { return strings.Contains(output(), `"msg":"serving"`) })
+				assert.NotContains(t, output(), "FAIL")
 				if mark == "source" {
-					assert.Regexp(t, `(?m)^ok      forward: https://app.example.com`, out.Output())
+					assert.Regexp(t, `(?m)^ok      forward: https://app.example.com`, output())
 				}
 				answersAsPrinted(t, "http://"+address)
 			})

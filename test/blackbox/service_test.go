@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -33,7 +32,7 @@ func TestTheWireToSethealthIsAsAgreedToTheByte(t *testing.T) {
 	}))
 	defer sethealth.Close()
 	version, _, _ := strings.Cut(strings.TrimPrefix(harness.Run(t, nil, "version").Stdout, "tokenvend "), ",")
-	s := harness.Start(t, (&harness.Sethealth{URL: sethealth.URL}).Env())
+	s := harness.Start(t, harness.EnvFor(sethealth.URL))
 	answer := s.Ask(harness.Session(t, "alice <a&b@example.com>"), "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Cookie", "a=b")
 	require.Equal(t, 200, answer.Status, answer.Body)
 	wire := <-got
@@ -49,18 +48,13 @@ func TestAHashedUserIsAStablePseudonym(t *testing.T) {
 	t.Parallel()
 	sethealth, names := harness.NewSethealth(t), map[string]bool{}
 	for range 2 { // two starts
-		path := filepath.Join(t.TempDir(), "log")
-		log, err := os.Create(path)
-		require.NoError(t, err)
-		s := harness.StartTo(t, sethealth.Env().With(harness.Env{"TOKEN_USER_ID": "hashed", "LOG_SUBJECT": "hashed", "LOG_LEVEL": "error"}), log)
+		s := harness.StartTo(t, sethealth.Env().With(harness.Env{"TOKEN_USER_ID": "hashed", "LOG_SUBJECT": "hashed", "LOG_LEVEL": "error"}), nil)
 		require.Equal(t, 200, s.Ask(harness.Session(t, "alice@example.com")).Status)
 		require.Zero(t, s.Stop())
-		written, err := os.ReadFile(path)
-		require.NoError(t, err)
 		name := sethealth.State().Last.User
 		assert.Regexp(t, `^[0-9a-f]{32}$`, name)
-		assert.Regexp(t, `^{[^\n]*"event":"token.issued","subject":"`+name+`"[^\n]*}\n$`, string(written), "the audit record alone")
-		assert.NotContains(t, string(written), "alice")
+		assert.Regexp(t, `^{[^\n]*"event":"token.issued","subject":"`+name+`"[^\n]*}\n$`, s.Output(), "the audit record alone")
+		assert.NotContains(t, s.Output(), "alice")
 		names[name] = true
 	}
 	assert.Len(t, names, 1)
@@ -74,10 +68,10 @@ func TestAnIssuersKeysAreFoundByDiscoveryRotatedAndOutliveAnOutage(t *testing.T)
 	s.Ready()
 	old := issuer.Session("alice")
 	sethealth.RequireUser(t, "alice", s.Ask(old))
-	fetches := issuer.Fetches()
+	fetches := issuer.Fetches.Load()
 	issuer.Rotate()
 	sethealth.RequireUser(t, "bob", s.Ask(issuer.Session("bob")))
-	assert.Equal(t, fetches+1, issuer.Fetches(), "fetched at once")
+	assert.Equal(t, fetches+1, issuer.Fetches.Load(), "fetched at once")
 	assert.Equal(t, 401, s.Ask(old).Status, "signed with a key that was withdrawn")
 
 	issuer.Down()
@@ -114,7 +108,7 @@ func TestADrainFinishesWhatIsInFlightAndTellsTheBalancerFirst(t *testing.T) {
 		_, _ = io.WriteString(w, `{"token":"t"}`)
 	}))
 	defer sethealth.Close()
-	s := harness.Start(t, (&harness.Sethealth{URL: sethealth.URL}).Env().With(harness.Env{"SHUTDOWN_DELAY": "6s", "SHUTDOWN_TIMEOUT": "1m"}))
+	s := harness.Start(t, harness.EnvFor(sethealth.URL).With(harness.Env{"SHUTDOWN_DELAY": "6s", "SHUTDOWN_TIMEOUT": "1m"}))
 	slow, session := make(chan harness.Answer, 1), harness.Session(t, "alice")
 	go func() {
 		answer, err := s.Try("POST", "/token", "", "Authorization", "Bearer "+session)
@@ -142,7 +136,7 @@ func TestWhatIsStillInFlightAfterTheTimeoutIsCutOffAndToldOf(t *testing.T) {
 	t.Parallel()
 	sethealth := harness.NewSethealth(t)
 	s := harness.Start(t, sethealth.Env().With(harness.Env{"SHUTDOWN_TIMEOUT": "300ms"}))
-	sethealth.Set(faults.Faults{Hang: true})
+	sethealth.Hang()
 	session := harness.Session(t, "alice")
 	go func() { _, _ = s.Try("POST", "/token", "", "Authorization", "Bearer "+session) }()
 	harness.Eventually(t, "the request is under way", func() bool { return sethealth.Calls() == 1 })

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sethealth/tokenvend/internal/testkit"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -27,8 +28,7 @@ func startDemo(t *testing.T) (d demo) {
 	t.Helper()
 	needsBrowser(t)
 	cmd := exec.Command(harness.Demo(t), "-page", "0", "-token", "0")
-	var out harness.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	output := testkit.Capture(t, cmd)
 	require.NoError(t, cmd.Start())
 	d.kill = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
@@ -37,11 +37,11 @@ func startDemo(t *testing.T) (d demo) {
 	t.Cleanup(func() {
 		d.kill()
 		if t.Failed() {
-			t.Logf("the demo printed:\n%s", out.Output())
+			t.Logf("the demo printed:\n%s", output())
 		}
 	})
 	harness.Eventually(t, "the demo serves", func() bool {
-		origins := regexp.MustCompile(`(?m)^  (?:page and its backend|tokenvend) +(http://localhost:\d+)`).FindAllStringSubmatch(out.Output(), 2)
+		origins := regexp.MustCompile(`(?m)^  (?:page and its backend|tokenvend) +(http://localhost:\d+)`).FindAllStringSubmatch(output(), 2)
 		if len(origins) == 2 {
 			d.page, d.tokens = origins[0][1], origins[1][1]
 		}

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -22,8 +21,8 @@ import (
 // withoutRaces is what AsShipped sets.
 var withoutRaces bool
 
-// AsShipped lets the binary be built without the race detector, which makes it ten times as slow. It is for
-// packages whose tests hold it to times or memory, and is called in their TestMain.
+// AsShipped lets the binary be built without the race detector, which makes it ten times as slow, and without C. It is
+// for packages whose tests hold it to times or memory, and is called before any of them.
 func AsShipped() { withoutRaces = true }
 
 // Root is the project's folder.
@@ -60,6 +59,9 @@ func build(command string) func() (string, error) {
 		path := filepath.Join(dir, command)
 		cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "./cmd/"+command)...)
 		cmd.Dir = Root
+		if withoutRaces {
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", errors.New(string(out))
 		}
@@ -129,9 +131,4 @@ func Run(t testing.TB, env Env, args ...string) Result {
 	_ = cmd.Wait() // the exit code says it
 	state := cmd.ProcessState
 	return Result{stdout.String(), stderr.String(), state.ExitCode(), state.UserTime() + state.SystemTime()}
-}
-
-// Lines are the lines of a text.
-func Lines(text string) []string {
-	return strings.Split(strings.TrimRight(text, "\n"), "\n")
 }

@@ -1,17 +1,14 @@
 package harness
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,49 +18,23 @@ import (
 	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
-// Buffer keeps what a process prints while a test reads it.
-type Buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// maxOutput bounds what is kept of the output of a long test, in bytes.
-const maxOutput = 256 << 20
-
-// Write takes up what the process prints.
-func (b *Buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.text.Len() > maxOutput {
-		b.text.Reset()
-	}
-	return b.text.Write(p)
-}
-
-// Output is all of it so far.
-func (b *Buffer) Output() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 // Service is a running tokenvend.
 type Service struct {
-	Buffer
-	URL   string // of the public listener
-	Admin string // of the admin listener; empty if it is off
+	URL    string        // of the public listener
+	Admin  string        // of the admin listener; empty if it is off
+	Output func() string // all that it has printed so far
 
 	t    testing.TB
 	cmd  *exec.Cmd
 	done chan struct{}
 }
 
-func start(t testing.TB, env Env, stderr io.Writer) *Service {
+func start(t testing.TB, env Env, stderr *os.File) *Service {
 	t.Helper()
 	s := &Service{t: t, cmd: Command(t, env), done: make(chan struct{})}
-	s.cmd.Stdout, s.cmd.Stderr = s, stderr
-	if stderr == nil {
-		s.cmd.Stderr = s
+	s.Output = testkit.Capture(t, s.cmd)
+	if stderr != nil {
+		s.cmd.Stderr = stderr
 	}
 	require.NoError(t, s.cmd.Start())
 	go func() {
@@ -84,28 +55,29 @@ func start(t testing.TB, env Env, stderr io.Writer) *Service {
 	return s
 }
 
+// serving is the log record of a listener, in both formats.
+var serving = regexp.MustCompile(`msg"?[:=]"?(serving[a-z ]*)"?[, ]"?address"?[:=]"?([^"\s]+)["\s]`)
+
 // Start starts the service on free loopback ports, unless env says which, and waits until it listens. It
 // ends with the test.
 func Start(t testing.TB, env Env) *Service {
 	t.Helper()
 	env = Env{"LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "SHUTDOWN_DELAY": "0s"}.With(env)
-	s := start(t, env, nil)
+	s, scheme := start(t, env, nil), "http://"
+	if env["TLS_CERT_FILE"] != "" {
+		scheme = "https://"
+	}
 	Eventually(t, "the service listens", func() bool {
 		select {
 		case <-s.done:
 			require.FailNow(t, "the service ended", s.Output())
 		default:
 		}
-		for _, line := range s.Log() {
-			scheme := "http://"
-			if line["tls"] == true {
-				scheme = "https://"
-			}
-			switch line["msg"] {
-			case "serving":
-				s.URL = scheme + line["address"].(string) + env["BASE_PATH"]
-			case "serving metrics and health":
-				s.Admin = "http://" + line["address"].(string)
+		for _, found := range serving.FindAllStringSubmatch(s.Output(), -1) {
+			if found[1] == "serving" {
+				s.URL = scheme + found[2] + env["BASE_PATH"]
+			} else {
+				s.Admin = "http://" + found[2]
 			}
 		}
 		return s.URL != ""
@@ -113,7 +85,8 @@ func Start(t testing.TB, env Env) *Service {
 	return s
 }
 
-// StartTo is Start with a standard error of the test's own.
+// StartTo is Start for a service that does not say where it listens: with a standard error of the test's own, unless
+// that is nil, or a higher LOG_LEVEL.
 func StartTo(t testing.TB, env Env, stderr *os.File) *Service {
 	t.Helper()
 	public, admin := "127.0.0.1:"+testkit.FreePort(t), "127.0.0.1:"+testkit.FreePort(t)
@@ -126,39 +99,15 @@ func StartTo(t testing.TB, env Env, stderr *os.File) *Service {
 	return s
 }
 
-// Log is what the process has logged so far, line by line. Of LOG_FORMAT=text, all values are strings.
+// Log is what the process has logged so far, line by line.
 func (s *Service) Log() (lines []map[string]any) {
 	for line := range strings.Lines(s.Output()) {
 		var fields map[string]any
 		if json.Unmarshal([]byte(line), &fields) == nil {
 			lines = append(lines, fields)
-		} else if strings.HasPrefix(line, "time=") {
-			fields = map[string]any{}
-			for _, f := range textField.FindAllStringSubmatch(line, -1) {
-				fields[f[1]] = f[2] + f[3]
-			}
-			lines = append(lines, fields)
 		}
 	}
 	return lines
-}
-
-var textField = regexp.MustCompile(`(\w+)=(?:"((?:[^"\\]|\\.)*)"|(\S*))`)
-
-// Audit is the audit records, once there are n of them: they are written before their answers, and read
-// from the process a moment later.
-func (s *Service) Audit(n int) (records []map[string]any) {
-	s.t.Helper()
-	Eventually(s.t, "the audit records", func() bool {
-		records = records[:0]
-		for _, line := range s.Log() {
-			if line["event"] != nil {
-				records = append(records, line)
-			}
-		}
-		return len(records) >= n
-	})
-	return records
 }
 
 // Record is the audit record of an answer, by its request id.
@@ -179,22 +128,14 @@ func (s *Service) Record(a Answer) (record map[string]any) {
 // Metric is the sum of a metric's series whose labels hold all of those given, as `result="failed"`.
 func (s *Service) Metric(name string, labels ...string) (sum float64) {
 	s.t.Helper()
-	scan := bufio.NewScanner(strings.NewReader(s.AdminGet("/metrics")))
-lines:
-	for scan.Scan() {
-		series, value, _ := strings.Cut(scan.Text(), " ")
-		bare, _, _ := strings.Cut(series, "{")
-		if bare != name {
+	series := regexp.MustCompile(`(?m)^` + name + `(\{.*\})? (.+)$`)
+	for _, found := range series.FindAllStringSubmatch(s.AdminGet("/metrics"), -1) {
+		if slices.ContainsFunc(labels, func(label string) bool { return !strings.Contains(found[1], label) }) {
 			continue
 		}
-		for _, label := range labels {
-			if !strings.Contains(series, label) {
-				continue lines
-			}
-		}
-		n, err := strconv.ParseFloat(value, 64)
+		value, err := strconv.ParseFloat(found[2], 64)
 		require.NoError(s.t, err)
-		sum += n
+		sum += value
 	}
 	return sum
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/test/harness"
 )
@@ -29,30 +28,22 @@ func byIntrospection(upstream *harness.Sethealth, p *provider) harness.Env {
 func started(t *testing.T, environment func(*harness.Sethealth, *provider) harness.Env) (*harness.Sethealth, *provider, *harness.Service) {
 	t.Helper()
 	upstream, p := harness.NewSethealth(t), newProvider(t)
-	p.start()
+	p.Up()
 	s := harness.Start(t, environment(upstream, p))
 	s.Ready()
 	return upstream, p, s
 }
 
-func requireUser(t *testing.T, upstream *harness.Sethealth, answer harness.Answer, user string) {
-	t.Helper()
-	require.Equal(t, 200, answer.Status, answer.Body)
-	claims, ok := upstream.Verify(answer.Token())
-	require.True(t, ok)
-	require.Equal(t, user, claims.User)
-}
-
 func TestAUserSignedInByTheCodeFlowGetsATokenByDiscoveryAlone(t *testing.T) {
 	upstream, p, s := started(t, byIssuer)
 	got := p.signIn("viewer", "alice")
-	requireUser(t, upstream, s.Ask(got.Access), "alice")
+	upstream.RequireUser(t, "alice", s.Ask(got.Access))
 
 	again := p.token(url.Values{"grant_type": {"refresh_token"}, "client_id": {"viewer"}, "refresh_token": {got.Refresh}})
-	requireUser(t, upstream, s.Ask(again.Access), "alice")
-	requireUser(t, upstream, s.Ask(p.robot()), "robot")
+	upstream.RequireUser(t, "alice", s.Ask(again.Access))
+	upstream.RequireUser(t, "robot", s.Ask(p.robot()))
 	for _, typ := range []string{"JWT", "at+jwt", "application/at+jwt"} {
-		requireUser(t, upstream, s.Ask(p.sign(typ, "", p.claims("bob"))), "bob")
+		upstream.RequireUser(t, "bob", s.Ask(p.sign(typ, "", p.claims("bob"))))
 	}
 
 	for name, token := range map[string]string{
@@ -77,17 +68,17 @@ func with(claims map[string]any, name string, value any) map[string]any {
 
 func TestAClaimOfTheProviderIsRequired(t *testing.T) {
 	upstream, p := harness.NewSethealth(t), newProvider(t)
-	p.start()
+	p.Up()
 	s := harness.Start(t, byIssuer(upstream, p).With(harness.Env{"JWT_REQUIRED_CLAIMS": "roles=viewer"}))
 	s.Ready()
-	requireUser(t, upstream, s.Ask(p.signIn("viewer", "alice").Access), "alice")
+	upstream.RequireUser(t, "alice", s.Ask(p.signIn("viewer", "alice").Access))
 	assert.Equal(t, "forbidden", s.Ask(p.sign("JWT", "", p.claims("alice"))).Code())
 }
 
 func TestAnOpaqueTokenIsAskedOfTheProviderUntilItIsRevoked(t *testing.T) {
 	upstream, p, s := started(t, byIntrospection)
 	got := p.signIn("opaque", "alice")
-	requireUser(t, upstream, s.Ask(got.Access), "alice")
+	upstream.RequireUser(t, "alice", s.Ask(got.Access))
 	assert.Equal(t, 401, s.Ask(got.Refresh).Status, "a refresh token")
 	assert.Equal(t, 401, s.Ask("nonsense").Status)
 	p.revoke("opaque", got.Access)
@@ -100,19 +91,19 @@ func TestAnOpaqueTokenIsAskedOfTheProviderUntilItIsRevoked(t *testing.T) {
 func TestAnOutageOfIntrospectionIsNotARefusal(t *testing.T) {
 	upstream, p, s := started(t, byIntrospection)
 	got := p.signIn("opaque", "alice")
-	requireUser(t, upstream, s.Ask(got.Access), "alice")
-	p.stop()
+	upstream.RequireUser(t, "alice", s.Ask(got.Access))
+	p.Down()
 	answer := s.Ask(got.Access)
 	assert.Equal(t, "session_check_unavailable", answer.Code())
 	assert.NotEmpty(t, answer.Header.Get("Retry-After"))
 	assert.Equal(t, 200, s.Do("GET", "/readyz", "").Status, "one dependency down takes no replica out")
-	p.start()
-	requireUser(t, upstream, s.Ask(got.Access), "alice")
+	p.Up()
+	upstream.RequireUser(t, "alice", s.Ask(got.Access))
 }
 
 func TestAWrongClientSecretIsTheOperatorsTroubleAndNotTheUsers(t *testing.T) {
 	upstream, p := harness.NewSethealth(t), newProvider(t)
-	p.start()
+	p.Up()
 	env := byIntrospection(upstream, p).With(harness.Env{"INTROSPECTION_CLIENT_SECRET": "wrong"})
 	s := harness.Start(t, env)
 	assert.Equal(t, "session_check_unavailable", s.Ask(p.signIn("opaque", "alice").Access).Code())
@@ -125,7 +116,7 @@ func TestCheckReachesTheProvider(t *testing.T) {
 	down := harness.Run(t, env, "check")
 	assert.Equal(t, 1, down.Code)
 	assert.Len(t, regexp.MustCompile(`(?m)^FAIL    (jwt|introspection): `).FindAllString(down.Stdout, -1), 2, down.Stdout)
-	p.start()
+	p.Up()
 	up := harness.Run(t, env, "check")
 	assert.Equal(t, 0, up.Code, up.Stdout)
 	assert.Len(t, regexp.MustCompile(`(?m)^ok      (sethealth|jwt|introspection): `).FindAllString(up.Stdout, -1), 3, up.Stdout)
@@ -134,13 +125,13 @@ func TestCheckReachesTheProvider(t *testing.T) {
 func TestARotatedKeyIsTakenUpAtOnceAndTheRetiredOneRefused(t *testing.T) {
 	upstream, p, s := started(t, byIssuer)
 	before := p.signIn("viewer", "alice").Access
-	requireUser(t, upstream, s.Ask(before), "alice") // and is remembered as good
-	fetches := p.requests("/keys")
+	upstream.RequireUser(t, "alice", s.Ask(before)) // and is remembered as good
+	fetches := p.fetches.Load()
 	p.storage.rotate()
 	after := p.signIn("viewer", "bob").Access
-	requireUser(t, upstream, s.Ask(after), "bob")
-	assert.Equal(t, fetches+1, p.requests("/keys"), "one forced fetch")
+	upstream.RequireUser(t, "bob", s.Ask(after))
+	assert.Equal(t, fetches+1, p.fetches.Load(), "one forced fetch")
 	assert.Equal(t, 401, s.Ask(before).Status, "signed with a key that the provider has retired")
-	requireUser(t, upstream, s.Ask(after), "bob")
-	assert.Equal(t, fetches+1, p.requests("/keys"), "the retired key is asked for no more")
+	upstream.RequireUser(t, "bob", s.Ask(after))
+	assert.Equal(t, fetches+1, p.fetches.Load(), "the retired key is asked for no more")
 }

@@ -8,22 +8,18 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
-	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/stretchr/testify/require"
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
 
-	"github.com/sethealth/tokenvend/internal/testkit"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -77,61 +73,33 @@ func (c *client) AuthMethod() oidc.AuthMethod {
 	return oidc.AuthMethodBasic
 }
 
-// provider is the OpenID provider on a loopback address of its own, which it keeps through outages.
+// provider is the OpenID provider.
 type provider struct {
-	URL     string
+	*harness.Site
 	t       testing.TB
 	storage *storage
-	handler http.Handler
-	server  *http.Server
-
-	mu    sync.Mutex
-	asked map[string]int // requests by path
+	fetches atomic.Int64 // how often the key set was asked for
 }
 
-// newProvider reserves an address; start makes it answer.
+// newProvider makes one that answers once it is Up.
 func newProvider(t testing.TB) *provider {
 	t.Helper()
-	p := &provider{URL: "http://127.0.0.1:" + testkit.FreePort(t), t: t, storage: newStorage(), asked: map[string]int{}}
+	mux := http.NewServeMux()
+	p := &provider{Site: harness.NewSite(t, mux), t: t, storage: newStorage()}
 	config := &op.Config{CodeMethodS256: true, GrantTypeRefreshToken: true}
 	_, _ = rand.Read(config.CryptoKey[:])
 	standard, err := op.NewProvider(config, p.storage, op.StaticIssuer(p.URL), op.WithAllowInsecure())
 	require.NoError(t, err)
-	mux := http.NewServeMux()
 	mux.Handle("/", standard)
+	mux.HandleFunc("/keys", func(w http.ResponseWriter, r *http.Request) {
+		p.fetches.Add(1)
+		standard.ServeHTTP(w, r)
+	})
 	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
 		p.storage.signIn(r.FormValue("id"))
 		http.Redirect(w, r, op.AuthCallbackURL(standard)(op.ContextWithIssuer(r.Context(), p.URL), r.FormValue("id")), http.StatusFound)
 	})
-	p.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.mu.Lock()
-		p.asked[r.URL.Path]++
-		p.mu.Unlock()
-		mux.ServeHTTP(w, r)
-	})
-	t.Cleanup(p.stop)
 	return p
-}
-
-func (p *provider) start() {
-	p.t.Helper()
-	listener, err := net.Listen("tcp", strings.TrimPrefix(p.URL, "http://"))
-	require.NoError(p.t, err)
-	p.server = &http.Server{Handler: p.handler}
-	go func(s *http.Server) { _ = s.Serve(listener) }(p.server)
-}
-
-func (p *provider) stop() {
-	if p.server != nil {
-		_ = p.server.Close()
-		p.server = nil
-	}
-}
-
-func (p *provider) requests(path string) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.asked[path]
 }
 
 // tokens are the answer of the token endpoint.
@@ -179,12 +147,7 @@ func (p *provider) sign(typ, keyID string, claims map[string]any) string {
 	if keyID == "" {
 		keyID = current.ID()
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: current.Key(), KeyID: keyID}},
-		(&jose.SignerOptions{}).WithType(jose.ContentType(typ)))
-	require.NoError(p.t, err)
-	token, err := jwt.Signed(signer).Claims(claims).Serialize()
-	require.NoError(p.t, err)
-	return token
+	return harness.Sign(p.t, jose.ES256, jose.JSONWebKey{Key: current.Key(), KeyID: keyID}, claims, "typ", typ)
 }
 
 func (p *provider) claims(user string) map[string]any {

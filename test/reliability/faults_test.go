@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -18,40 +17,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// fault is one way in which Sethealth, or the network before it, fails, and what is made of it.
-type fault struct {
-	name    string
-	code    string // of the answer to a page without a valid token
-	retried bool
-	begin   func(*harness.Upstream)
-}
-
-// network are the faults that the emulator cannot play.
-func network() []fault {
-	strike := func(do func(net.Conn)) func(*harness.Upstream) {
-		return func(u *harness.Upstream) { u.Strike(do) }
-	}
-	return []fault{
-		{"connection refused", "upstream_unavailable", true, (*harness.Upstream).Down},
-		{"connection closed at once", "upstream_unavailable", true, strike(func(net.Conn) {})},
-		{"not HTTP", "upstream_unavailable", true, strike(func(c net.Conn) {
-			_, _ = c.Read(make([]byte, 4096))
-			_, _ = io.WriteString(c, faults.Echo+" nonsense\r\n\r\n")
-		})},
-		{"101 and silence after it", "upstream_invalid", false, strike(func(c net.Conn) {
-			_, _ = c.Read(make([]byte, 4096))
-			_, _ = io.WriteString(c, "HTTP/1.1 101 "+faults.Echo+"\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-			_, _ = io.Copy(io.Discard, c)
-		})},
-	}
-}
-
 var (
-	status     = map[string]int{"upstream_rejected": 502, "upstream_invalid": 502, "upstream_unavailable": 503, "upstream_timeout": 504}
+	statusOf   = map[string]int{"upstream_rejected": 502, "upstream_invalid": 502, "upstream_unavailable": 503, "upstream_timeout": 504}
 	retryAfter = map[string]string{"upstream_unavailable": "2"}
 	calls      = map[bool]int{true: 3, false: 1} // by whether the fault is retried
 )
@@ -60,10 +30,6 @@ var (
 // be replaced. Those that hang have a service of their own, with short time-outs: no other fault is to look like
 // one on a busy machine.
 func TestEveryFaultIsAnsweredAsThePageSays(t *testing.T) {
-	all := network()
-	for _, f := range faults.All() {
-		all = append(all, fault{f.Name, f.Code, f.Retried, func(u *harness.Upstream) { u.Set(f.Faults) }})
-	}
 	for name, row := range map[string]struct {
 		hangs bool
 		env   harness.Env
@@ -73,17 +39,17 @@ func TestEveryFaultIsAnsweredAsThePageSays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			u := harness.NewUpstream(t)
+			u := harness.NewSethealth(t)
 			s := harness.Start(t, u.Env().With(harness.Env{"RATE_LIMIT": "off", "LOG_LEVEL": "debug"}).With(row.env))
 			u.SetJWTLife(25 * time.Minute)
 			alice := harness.Session(t, "alice")
 			held := eventually(t, s, alice).Token()
-			for _, f := range all {
+			for _, f := range all() {
 				if (f.code == "upstream_timeout") == row.hangs {
 					t.Run(f.name, func(t *testing.T) { f.play(t, u, s, alice, held) })
 				}
 			}
-			for _, never := range []string{faults.Echo, harness.Key, harness.Secret, harness.SessionSecret} {
+			for _, never := range []string{echo, harness.Key, harness.Secret, harness.SessionSecret} {
 				assert.NotContains(t, s.Output(), never)
 			}
 		})
@@ -100,15 +66,15 @@ func eventually(t *testing.T, s *harness.Service, session string) (answer harnes
 	return answer
 }
 
-func (f fault) play(t *testing.T, u *harness.Upstream, s *harness.Service, alice, held string) {
+func (f fault) play(t *testing.T, u *harness.Sethealth, s *harness.Service, alice, held string) {
 	f.begin(u)
 	before := s.Metric("tokenvend_upstream_calls_total")
 	answer := s.Ask(harness.Session(t, "new to "+f.name), "Origin", harness.Origin)
 	assert.Equal(t, f.code, answer.Code(), answer.Body)
-	assert.Equal(t, status[f.code], answer.Status)
+	assert.Equal(t, statusOf[f.code], answer.Status)
 	assert.Equal(t, retryAfter[f.code], answer.Header.Get("Retry-After"))
 	assert.Equal(t, harness.Origin, answer.Header.Get("Access-Control-Allow-Origin"))
-	assert.NotContains(t, fmt.Sprint(answer.Header, answer.Body), faults.Echo)
+	assert.NotContains(t, fmt.Sprint(answer.Header, answer.Body), echo)
 	assert.EqualValues(t, calls[f.retried], s.Metric("tokenvend_upstream_calls_total")-before)
 
 	answer = s.Do("POST", "/token", `{"min_life": 1800}`, "Authorization", "Bearer "+alice)
@@ -116,12 +82,12 @@ func (f fault) play(t *testing.T, u *harness.Upstream, s *harness.Service, alice
 	assert.Equal(t, "stale", s.Record(answer)["source"])
 	assert.Greater(t, answer.ExpiresIn(), time.Minute)
 
-	u.Repair()
+	repair(u)
 	eventually(t, s, harness.Session(t, "after "+f.name))
 
 	page, err := os.ReadFile(filepath.Join(harness.Root, "docs", "reliability.md"))
 	require.NoError(t, err)
-	row := fmt.Sprintf("%d `%s`", status[f.code], f.code)
+	row := fmt.Sprintf("%d `%s`", statusOf[f.code], f.code)
 	if after := retryAfter[f.code]; after != "" {
 		row += ", `Retry-After: " + after + "`"
 	}
@@ -142,9 +108,9 @@ func TestACertificateThatIsNotTrustedIsAnOutage(t *testing.T) {
 
 func TestTheBreakerSparesSethealthAndClosesByItself(t *testing.T) {
 	t.Parallel()
-	u := harness.NewUpstream(t)
+	u := harness.NewSethealth(t)
 	s := harness.Start(t, u.Env())
-	u.Set(faults.Faults{Status: 503})
+	require.NoError(t, u.SetNamed("down", 0))
 	storm := func(turn int) {
 		var wg sync.WaitGroup
 		for i := range 50 {
@@ -162,7 +128,7 @@ func TestTheBreakerSparesSethealthAndClosesByItself(t *testing.T) {
 	before, start := s.Metric("tokenvend_upstream_calls_total"), time.Now()
 	storm(1)
 	assert.LessOrEqual(t, s.Metric("tokenvend_upstream_calls_total")-before, 5*(1+time.Since(start).Seconds()/2), "trials alone")
-	u.Repair()
+	repair(u)
 	harness.Eventually(t, "a token after the outage", func() bool { return s.Ask(harness.Session(t, "alice")).Status == 200 })
 	assert.Zero(t, s.Metric("tokenvend_upstream_breaker_state"))
 }

@@ -84,6 +84,7 @@ func TestOAuth2ProxyInFrontNamesTheUser(t *testing.T) {
 
 	page := newBrowser(t)
 	page.signInAt(proxy)
-	require.Equal(t, 200, page.token(proxy).Status)
-	assert.Equal(t, "alice", s.Audit(1)[0]["subject"])
+	answer := page.token(proxy)
+	require.Equal(t, 200, answer.Status)
+	assert.Equal(t, "alice", s.Record(answer)["subject"])
 }

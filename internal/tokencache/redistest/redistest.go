@@ -6,8 +6,6 @@ import (
 	"context"
 	"net"
 	"os/exec"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -44,31 +42,6 @@ func Start(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// StartCluster runs a Redis Cluster of three nodes until the test ends, and gives a URL that names them all.
-func StartCluster(t testing.TB) (nodes []*Server, url string) {
-	t.Helper()
-	var buses []string
-	for range 3 {
-		bus := testkit.FreePort(t)
-		nodes, buses = append(nodes, Start(t, "--cluster-enabled", "yes", "--cluster-port", bus)), append(buses, bus)
-	}
-	for i, slots := range [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}} {
-		nodes[i].Do("CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1])
-		host, port, _ := net.SplitHostPort(nodes[i].Addr)
-		nodes[0].Do("CLUSTER", "MEET", host, port, buses[i])
-	}
-	nodes[0].until("the cluster does not come up", func() bool {
-		for _, node := range nodes {
-			info := node.Do("CLUSTER", "INFO").(string)
-			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:3") {
-				return false
-			}
-		}
-		return true
-	})
-	return nodes, "redis://" + nodes[0].Addr + "?addr=" + nodes[1].Addr + "&addr=" + nodes[2].Addr
-}
-
 // URL is a REDIS_URL for the server, without a user or password.
 func (s *Server) URL() string { return "redis://" + s.Addr + "/0" }
 
@@ -79,21 +52,12 @@ func (s *Server) Run() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal("redis-server does not start:", err)
 	}
-	s.until("redis-server does not listen", func() bool {
-		conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
-		if err == nil {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", s.Addr); err == nil {
 			_ = conn.Close()
-		}
-		return err == nil
-	})
-}
-
-// until waits for what nothing can be waited on.
-func (s *Server) until(otherwise string, done func() bool) {
-	s.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.t.Fatal(otherwise)
+			return
+		} else if time.Now().After(end) {
+			s.t.Fatal("redis-server does not listen:", err)
 		}
 	}
 }
@@ -127,16 +91,6 @@ func (s *Server) Do(args ...any) any {
 	return answer
 }
 
-// Dump is every key of the server with its value as bytes.
-func (s *Server) Dump() map[string]string {
-	s.t.Helper()
-	dump := map[string]string{}
-	for _, key := range s.Keys("") {
-		dump[key], _ = s.Do("GET", key).(string)
-	}
-	return dump
-}
-
 // Keys are those that end in suffix.
 func (s *Server) Keys(suffix string) (keys []string) {
 	s.t.Helper()
@@ -144,48 +98,4 @@ func (s *Server) Keys(suffix string) (keys []string) {
 		keys = append(keys, key.(string))
 	}
 	return keys
-}
-
-// Slow is the server behind a line that takes d for every answer: a URL for it, until the test ends.
-func (s *Server) Slow(d time.Duration) string {
-	s.t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	s.t.Cleanup(func() { _ = listener.Close(); running.Wait() })
-	running.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", s.Addr)
-			if err != nil {
-				_ = client.Close()
-				continue
-			}
-			running.Go(func() { copySlowly(server, client, 0) })
-			running.Go(func() { copySlowly(client, server, d) })
-		}
-	})
-	return "redis://" + listener.Addr().String() + "/0"
-}
-
-// copySlowly copies until either side is closed, and closes both.
-func copySlowly(to, from net.Conn, d time.Duration) {
-	defer to.Close()
-	defer from.Close()
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		if err != nil {
-			return
-		}
-		time.Sleep(d)
-		if _, err := to.Write(buf[:n]); err != nil {
-			return
-		}
-	}
 }

@@ -1,12 +1,12 @@
-package main
+//go:build linux
+
+package bench_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sethealth/tokenvend/internal/api"
@@ -23,7 +23,7 @@ import (
 type instant struct{}
 
 func (instant) Issue(_ context.Context, user sethealth.User, _ sethealth.Request) (sethealth.Token, error) {
-	value := user.Name + "." + strings.Repeat("t", 299-len(user.Name))
+	value := token(user.Name)
 	return sethealth.Token{Value: secret.New(value), Expires: time.Now().Add(6 * time.Hour), ID: value[:16], Source: sethealth.Minted}, nil
 }
 
@@ -42,7 +42,7 @@ func newUsers() http.Handler {
 		tokencache.Options{TTL: 6 * time.Hour, Timeout: time.Minute, Logger: log, Registerer: reg})
 	limit := ratelimit.New(ratelimit.Options{Rate: ratelimit.Rate{N: 100_000, Per: time.Second}, Size: n + n/5, Registerer: reg})
 	for i := range n {
-		user := sethealth.User{Check: "proxy", Name: fmt.Sprintf("user-%08d@example.com", i)}
+		user := sethealth.User{Check: "proxy", Name: userName(i)}
 		must(cache.Issue(context.Background(), user, sethealth.Request{}))
 		limit.Allow(context.Background(), user)
 	}
@@ -52,11 +52,4 @@ func newUsers() http.Handler {
 		Issuer: cache, Sessions: sessions, Limiter: limit, TrustedProxies: proxies, TokenTTL: 6 * time.Hour,
 		Lifecycle: &api.Lifecycle{Ready: sessions.Ready}, Logger: log, Registerer: reg,
 	})
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		fail(err)
-	}
-	return v
 }

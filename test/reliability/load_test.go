@@ -1,4 +1,4 @@
-package soak_test
+package reliability_test
 
 import (
 	"context"
@@ -28,7 +28,7 @@ var documented = []string{
 type load struct {
 	t        *testing.T
 	service  *harness.Service
-	upstream *harness.Upstream
+	upstream *harness.Sethealth
 	sessions []string
 
 	mu        sync.Mutex

@@ -1,6 +1,4 @@
-// Package soak_test runs the built binary for minutes under mixed users while Sethealth fails in every
-// way there is, and looks whether it is as fit afterwards as it was before. `make soak` runs it.
-package soak_test
+package reliability_test
 
 import (
 	"fmt"
@@ -12,7 +10,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sethealth/tokenvend/test/faults"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -22,16 +19,18 @@ const (
 	deadline = timeout + 5*time.Second // of every request, on a machine that does much else
 )
 
+// TestSoak runs the built binary for minutes under mixed users while Sethealth fails in every way there is, and
+// looks whether it is as fit afterwards as it was before. `make soak` runs it, and no other test with it.
 func TestSoak(t *testing.T) {
-	harness.AsShipped() // the figures are those of the real thing
 	length := os.Getenv("TOKENVEND_SOAK")
 	if length == "" {
 		t.Skip("TOKENVEND_SOAK is not set: run `make soak`, or `make soak DURATION=10m`")
 	}
+	harness.AsShipped() // the figures are those of the real thing
 	duration, err := time.ParseDuration(length)
 	require.NoError(t, err, "DURATION must be a duration, as 10m")
 
-	u := harness.NewUpstream(t)
+	u := harness.NewSethealth(t)
 	s := harness.Start(t, u.Env().With(harness.Env{
 		"TOKEN_TTL": "20s", "TOKEN_MIN_LIFE": "8s", "TOKEN_CACHE_SIZE": "1000", "RATE_LIMIT": "600/1m", "DEBUG_PPROF": "true",
 		"SETHEALTH_TIMEOUT": timeout.String(), "SETHEALTH_ATTEMPT_TIMEOUT": "1s",
@@ -53,7 +52,7 @@ func TestSoak(t *testing.T) {
 	assert.LessOrEqual(t, after.goroutines, before.goroutines+3, "goroutines")
 	assert.LessOrEqual(t, after.descriptors, before.descriptors+3, "descriptors")
 	assert.Zero(t, s.Metric("tokenvend_requests_in_flight"))
-	for _, never := range []string{faults.Echo, harness.Key, harness.Secret, harness.SessionSecret} {
+	for _, never := range []string{echo, harness.Key, harness.Secret, harness.SessionSecret} {
 		assert.NotContains(t, s.Output(), never)
 	}
 }
@@ -69,7 +68,7 @@ func (f fitness) String() string {
 }
 
 // rest waits until requests have ended and connections are gone, collects garbage and measures.
-func rest(s *harness.Service, u *harness.Upstream) (f fitness) {
+func rest(s *harness.Service, u *harness.Sethealth) (f fitness) {
 	time.Sleep(deadline)
 	harness.Client.CloseIdleConnections()
 	u.Up()
@@ -82,11 +81,11 @@ func rest(s *harness.Service, u *harness.Upstream) (f fitness) {
 }
 
 // run plays one fault after the other, with good times between, under load.
-func run(l *load, u *harness.Upstream, duration time.Duration) {
+func run(l *load, u *harness.Sethealth, duration time.Duration) {
 	stop := l.start()
-	var once, retried []faults.Fault // far more kinds are not retried, but the others are what hurts
-	for _, f := range faults.All() {
-		if f.Retried {
+	var once, retried []fault // far more kinds are not retried, but the others are what hurts
+	for _, f := range all() {
+		if f.retried {
 			retried = append(retried, f)
 		} else {
 			once = append(once, f)
@@ -94,18 +93,13 @@ func run(l *load, u *harness.Upstream, duration time.Duration) {
 	}
 	for end := time.Now().Add(duration); time.Now().Before(end); {
 		time.Sleep(rand.N(2 * time.Second))
-		switch rand.N(8) {
-		case 0:
-			u.Down()
-		case 1:
-			u.Up()
-		case 2, 3:
-			u.Set(once[rand.N(len(once))].Faults)
-		default:
-			u.Set(retried[rand.N(len(retried))].Faults)
+		if rand.N(4) == 0 {
+			once[rand.N(len(once))].begin(u)
+		} else {
+			retried[rand.N(len(retried))].begin(u)
 		}
 		time.Sleep(rand.N(3 * time.Second))
-		u.Repair()
+		repair(u)
 	}
 	stop()
 }

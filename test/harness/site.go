@@ -1,0 +1,43 @@
+package harness
+
+import (
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/testkit"
+)
+
+// Site is another system that the service asks, at an address that it keeps through outages.
+type Site struct {
+	URL     string
+	t       testing.TB
+	address string
+	handler http.Handler
+	server  *http.Server
+}
+
+// NewSite makes one that answers once it is Up, and ends with the test.
+func NewSite(t testing.TB, handler http.Handler) *Site {
+	t.Helper()
+	address := "127.0.0.1:" + testkit.FreePort(t)
+	s := &Site{"http://" + address, t, address, handler, &http.Server{}}
+	t.Cleanup(s.Down)
+	return s
+}
+
+// Up lets it answer.
+func (s *Site) Up() {
+	s.t.Helper()
+	s.Down()
+	listener, err := net.Listen("tcp", s.address)
+	require.NoError(s.t, err)
+	server := &http.Server{Handler: s.handler}
+	s.server = server
+	go func() { _ = server.Serve(listener) }()
+}
+
+// Down refuses connections and breaks those that are open.
+func (s *Site) Down() { _ = s.server.Close() }
