@@ -113,6 +113,8 @@ func sayings() []string {
 		ok + "Transfer-Encoding: chunked\r\n\r\n%s\r\n", ok + "Content-Length: 9999\r\n\r\n%s", ok + "Content-Type: text/html\r\n\r\n<html>%s",
 		ok + "X-Auth-Request-User: %[1]s" + strings.Repeat("x", 300) + "\r\nContent-Type: application/json\r\n\r\n" + `{"token":%[1]q,"active":%[1]q,"sub":%[1]q}`,
 		"HTTP/1.1 307 X\r\nConnection: close\r\nLocation: /%s\r\n\r\n",
+		// More than the answer holds, on a connection that is kept.
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}%s", "HTTP/1.1 204 X\r\n\r\n%s",
 	}
 	for _, status := range []int{400, 401, 403, 404, 418, 429, 500, 503} {
 		all = append(all, fmt.Sprintf("HTTP/1.1 %d X\r\nConnection: close\r\n", status)+"Retry-After: %[1]s\r\nWWW-Authenticate: %[1]s\r\n\r\n%[1]s")
