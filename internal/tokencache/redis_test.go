@@ -47,13 +47,18 @@ func newReplica(t testing.TB, server *redistest.Server, s *source, account strin
 
 func newReplicaAt(t testing.TB, url secret.Source, s *source, account string, settings ...string) *replica {
 	t.Helper()
+	return newReplicaOf(t, url, s, secret.Static("SECRET", secret.New("the secret of account "+account)), settings...)
+}
+
+func newReplicaOf(t testing.TB, url secret.Source, s *source, account secret.Source, settings ...string) *replica {
+	t.Helper()
 	r := &replica{}
 	r.rig = newRig(t, s, func(c *tokencache.Config, o *tokencache.Options) {
 		c.Cache, c.RedisURL = "redis", url
 		require.NoError(t, c.Validate(time.Hour))
 		var err error
 		r.redis, err = tokencache.NewRedis(*c, tokencache.RedisDeps{
-			Secret: secret.Static("SECRET", secret.New("the secret of account "+account)), Settings: settings, Logger: o.Logger, Registerer: o.Registerer,
+			Secret: account, Settings: settings, Logger: o.Logger, Registerer: o.Registerer,
 		})
 		require.NoError(t, err)
 		o.Redis = r.redis

@@ -3,6 +3,8 @@ package tokencache_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth"
 	"github.com/sethealth/tokenvend/internal/tokencache/redistest"
 )
@@ -244,4 +247,47 @@ func TestAnotherSecretAndOtherSettingsSeeNothing(t *testing.T) {
 		require.EqualValues(t, i+1, s.calls.Load(), "%q", row)
 		stored(t, server, i+1)
 	}
+}
+
+func TestARotatedSecretPartsFromTheReplicasOfTheOldOne(t *testing.T) {
+	t.Parallel()
+	server, s := redistest.Start(t), &source{ttl: time.Hour}
+	file := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(file, []byte("the secret of account one"), 0o600))
+	account, err := secret.FromFile("SETHEALTH_SECRET_FILE", file)
+	require.NoError(t, err)
+	r := newReplicaOf(t, inline(server.URL()), s, account)
+	r.until(1)
+	shared := newReplica(t, server, s, "one").issue("alice")
+	stored(t, server, 1)
+	require.Equal(t, shared.ID, r.issue("alice").ID)
+
+	require.NoError(t, os.WriteFile(file, []byte("the secret of account two"), 0o600))
+	require.NoError(t, account.Reload(t.Context()))
+	newReplica(t, server, s, "one").issue("bob")
+	stored(t, server, 2)
+	require.Equal(t, sethealth.Minted, r.issue("bob").Source)
+	stored(t, server, 3)
+}
+
+func TestAMomentWithoutAnAnswerIsNotReportedAndWhatItCostIsStoredAgain(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	require.Eventually(t, func() bool { // again, if a busy machine makes the moment longer
+		server.Do("FLUSHALL")
+		var r *replica
+		r = newReplica(t, server, &source{answer: func(ctx context.Context, _ int64) (sethealth.Token, error) {
+			server.Do("CLIENT", "PAUSE", 120) // two time-outs, one after the other
+			var all sync.WaitGroup
+			for range 10 {
+				all.Go(func() { _, _ = r.redis.Allow(ctx, alice, 60, time.Minute) })
+			}
+			all.Wait()
+			return token("t", time.Now().Add(time.Hour)), nil
+		}}, "one")
+		r.issue("alice")
+		r.Close()
+		r.redis.Close() // waits for what is stored
+		return len(server.Keys(":token")) == 1 && !strings.Contains(r.log.String(), "unavailable")
+	}, soon, time.Millisecond)
 }
