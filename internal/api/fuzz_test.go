@@ -73,11 +73,11 @@ func FuzzParseOrigins(f *testing.F) {
 		f.Add(item, "https://a.example.com")
 	}
 	f.Fuzz(func(t *testing.T, item, origin string) {
+		_, err := api.ParseOrigins([]string{item + "\x00canary"}, nil)
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "canary")
 		list, err := api.ParseOrigins([]string{item}, nil)
 		if err != nil {
-			if len(item) > 8 { // short items may well be words of the fixed text
-				assert.NotContains(t, err.Error(), item)
-			}
 			return
 		}
 		if item != "none" && !strings.Contains(item, "*") {

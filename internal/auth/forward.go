@@ -26,7 +26,7 @@ type ForwardConfig struct {
 	SetCookies setting.List  `envconfig:"FORWARD_SET_COOKIES" group:"Session check forward" desc:"names of cookies that the endpoint may set in the caller's browser"`
 	UserHeader string        `envconfig:"FORWARD_USER_HEADER" group:"Session check forward" default:"X-Auth-Request-User" desc:"response header that names the user"`
 	UserField  string        `envconfig:"FORWARD_USER_FIELD" group:"Session check forward" desc:"instead: path of a member of the JSON answer, such as user.email"`
-	Timeout    time.Duration `envconfig:"FORWARD_TIMEOUT" group:"Session check forward" default:"2s" desc:"what the endpoint may take"`
+	Timeout    time.Duration `envconfig:"FORWARD_TIMEOUT" group:"Session check forward" default:"2s" desc:"time limit of one call"`
 	CacheTTL   time.Duration `envconfig:"FORWARD_CACHE_TTL" group:"Session check forward" default:"0s" desc:"remember an accepted session for this long; at most 1m"`
 }
 

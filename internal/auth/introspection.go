@@ -23,7 +23,7 @@ type IntrospectionConfig struct {
 	RequiredScope string        `envconfig:"INTROSPECTION_REQUIRED_SCOPE" group:"Session check introspection" desc:"a scope that the token must have; missing: 403"`
 	Audience      string        `envconfig:"INTROSPECTION_AUDIENCE" group:"Session check introspection" desc:"an audience that the token must name"`
 	SubjectField  string        `envconfig:"INTROSPECTION_SUBJECT_FIELD" group:"Session check introspection" default:"sub" desc:"path of the member of the answer that names the user"`
-	Timeout       time.Duration `envconfig:"INTROSPECTION_TIMEOUT" group:"Session check introspection" default:"2s" desc:"what the endpoint may take"`
+	Timeout       time.Duration `envconfig:"INTROSPECTION_TIMEOUT" group:"Session check introspection" default:"2s" desc:"time limit of one call"`
 	CacheTTL      time.Duration `envconfig:"INTROSPECTION_CACHE_TTL" group:"Session check introspection" default:"0s" desc:"remember an accepted token for this long, never past its exp; at most 1m"`
 }
 

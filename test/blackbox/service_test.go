@@ -18,6 +18,15 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
+func TestMetricsHoldNoUser(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t, harness.NewSethealth(t).Env())
+	require.Equal(t, 200, s.Ask(harness.Session(t, "canary-user")).Status)
+	metrics := s.AdminGet("/metrics")
+	assert.Contains(t, metrics, "tokenvend_requests_total")
+	assert.NotContains(t, metrics, "canary-user")
+}
+
 func TestTheWireToSethealthIsAsAgreedToTheByte(t *testing.T) {
 	t.Parallel()
 	type seen struct {
