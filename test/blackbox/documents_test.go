@@ -90,6 +90,9 @@ func TestTheDocumentsAreShort(t *testing.T) {
 	t.Parallel()
 	words := 0
 	for path, page := range documents(t) {
+		if filepath.Base(path) == "CHANGELOG.md" {
+			continue // it grows with every release
+		}
 		n := len(strings.Fields(page.text))
 		if words += n; path == filepath.Join(harness.Root, "README.md") {
 			assert.LessOrEqual(t, n, 1400)
