@@ -25,10 +25,9 @@ func newMetrics(reg prometheus.Registerer, inFlight *atomic.Int64) *metrics {
 			Help: "Requests by route, by outcome (ok, or the code of the problem) and, for tokens, by where the token came from.",
 		}, []string{"route", "code", "source"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:                        "tokenvend_request_duration_seconds",
-			Help:                        "Time from a request's headers to its answer.",
-			Buckets:                     []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-			NativeHistogramBucketFactor: 1.1,
+			Name:    "tokenvend_request_duration_seconds",
+			Help:    "Time from a request's headers to its answer.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route"}),
 		issued: map[sethealth.Source]prometheus.Counter{},
 	}

@@ -54,10 +54,9 @@ func New(c Config, deps Deps) (*Chain, error) {
 		Help: "Session checks by the check that decided and its outcome; check none: the request held no credential.",
 	}, []string{"check", "outcome"})
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:                        "tokenvend_session_check_duration_seconds",
-		Help:                        "Time that the deciding session check took.",
-		Buckets:                     []float64{.00001, .0001, .001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
-		NativeHistogramBucketFactor: 1.1,
+		Name:    "tokenvend_session_check_duration_seconds",
+		Help:    "Time that the deciding session check took.",
+		Buckets: []float64{.00001, .0001, .001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 	}, []string{"check"})
 	deps.Registerer.MustRegister(total, seconds)
 	chain.nothing = total.WithLabelValues("none", "no_credential")

@@ -40,8 +40,7 @@ func newMetrics(reg prometheus.Registerer, breakerState func() float64) *metrics
 		}, []string{"outcome"}),
 		duration: register.NewHistogram(prometheus.HistogramOpts{
 			Name: "tokenvend_upstream_call_duration_seconds", Help: "Duration of one attempt to request a token.",
-			Buckets:                     []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-			NativeHistogramBucketFactor: 1.1,
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 		retries: register.NewCounter(prometheus.CounterOpts{
 			Name: "tokenvend_upstream_retries_total",

@@ -39,8 +39,7 @@ func (r *Redis) register(reg prometheus.Registerer) {
 	operations := slices.Collect(maps.Keys(provesAvailable))
 	r.took = promauto.With(reg).NewHistogramVec(prometheus.HistogramOpts{
 		Name: "tokenvend_redis_command_duration_seconds", Help: "Round trips to Redis, failed ones included.",
-		Buckets:                     []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1},
-		NativeHistogramBucketFactor: 1.1,
+		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1},
 	}, []string{"operation"})
 	for _, operation := range operations {
 		r.took.WithLabelValues(operation)
