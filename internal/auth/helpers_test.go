@@ -1,12 +1,14 @@
 package auth_test
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -66,4 +68,16 @@ func respond(status int, body string, headers ...string) *http.Response {
 		h.Add(headers[i], headers[i+1])
 	}
 	return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}
+}
+
+// expectSoon is expect where keys are fetched in real time, for which a busy machine may take longer than a request
+// waits.
+func expectSoon(t testing.TB, c *auth.Chain, r *http.Request, want error, why ...any) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if _, err := c.Authenticate(r); !errors.Is(err, auth.ErrUnavailable) {
+			break
+		}
+	}
+	expect(t, c, r, want, why...)
 }

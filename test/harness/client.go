@@ -47,8 +47,11 @@ func (a Answer) body() (members struct {
 
 // Client follows no redirect, keeps many connections and trusts any certificate.
 var Client = &http.Client{
-	Timeout:       time.Minute,
-	Transport:     &http.Transport{MaxIdleConnsPerHost: 512, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
+	Timeout: time.Minute,
+	Transport: &http.Transport{
+		MaxIdleConnsPerHost: 512, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		IdleConnTimeout: time.Second, // the service closes a connection on which nothing came for five
+	},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
