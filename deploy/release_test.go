@@ -63,8 +63,12 @@ func TestEverythingOfAWorkflowIsPinned(t *testing.T) {
 	goVersion := regexp.MustCompile(`golang:([\d.]+)@sha256:[0-9a-f]{64} `).FindStringSubmatch(read(t, "../Dockerfile"))
 	require.NotNil(t, goVersion, "the base image is pinned by digest")
 	assert.Contains(t, read(t, "emulator.Dockerfile"), strings.TrimSpace(goVersion[0]), "one base image")
+	for _, image := range regexp.MustCompile(`(?m)^    image: (.*)$`).FindAllStringSubmatch(read(t, "compose.yaml"), -1) {
+		assert.Regexp(t, `@sha256:[0-9a-f]{64}$|:local$`, image[1])
+	}
 	for _, file := range workflows {
 		content := read(t, file)
+		assert.NotRegexp(t, `image=[^@]*$`, content, file)
 		for _, uses := range regexp.MustCompile(`uses: (.*)`).FindAllStringSubmatch(content, -1) {
 			assert.Regexp(t, pinned, uses[1], file)
 		}
