@@ -68,7 +68,7 @@ func TestEverythingOfAWorkflowIsPinned(t *testing.T) {
 	}
 	for _, file := range workflows {
 		content := read(t, file)
-		assert.NotRegexp(t, `image=[^@]*$`, content, file)
+		assert.NotRegexp(t, `(?m)image=[^@\n]*$`, content, file)
 		for _, uses := range regexp.MustCompile(`uses: (.*)`).FindAllStringSubmatch(content, -1) {
 			assert.Regexp(t, pinned, uses[1], file)
 		}
