@@ -9,18 +9,22 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
 // The system gives ports of this range to nobody who asks for any: those begin at 32768.
 const firstPort, lastPort = 10000, 32000
 
-// FreePort is a port of loopback that nobody listens on. It stays free until it is used, unlike one that the system
-// chose and that was closed: the next one to ask for any port could be given that.
+// FreePort is a port of loopback that nobody listens on, and that no other test is given before this one has ended:
+// it may be used late, and left for a while.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	for range 100 {
-		port := strconv.Itoa(firstPort + rand.IntN(lastPort-firstPort)) // random, because other packages' tests run at the same time
+		port := strconv.Itoa(firstPort + rand.IntN(lastPort-firstPort))
+		if !reserve(t, port) {
+			continue
+		}
 		if listener, err := net.Listen("tcp", ":"+port); err == nil {
 			_ = listener.Close()
 			return port
@@ -28,6 +32,24 @@ func FreePort(t testing.TB) string {
 	}
 	t.Fatal("no free port found")
 	return ""
+}
+
+// reserve locks a file of that name until the test ends, so that the tests of other processes see it.
+func reserve(t testing.TB, port string) bool {
+	dir := filepath.Join(os.TempDir(), "tokenvend-test-ports")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Create(filepath.Join(dir, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		_ = file.Close()
+		return false
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	return true
 }
 
 // Program is the path of a program. Without it the test is skipped, or fails with TOKENVEND_REQUIRE_NAME set.
