@@ -66,7 +66,7 @@ mutate: ## mutation score of MUTATE; fails under 0.90
 		jq -e '.test_efficacy >= 90' bin/mutants.json >/dev/null || { echo "$$package is under 0.90" >&2; exit 1; }; \
 	done
 
-bench: ## tokenvend against bare net/http, the obvious design and a serverless function; 3 minutes
+bench: ## tokenvend against bare net/http, the obvious design and a serverless function; 2 minutes
 	cd test && TOKENVEND_BENCH=yes go test -count=1 -v ./bench
 
 soak: ## mixed users and faults against the built binary for DURATION (2m)
