@@ -25,10 +25,12 @@ func FreePort(t testing.TB) string {
 		if !reserve(t, port) {
 			continue
 		}
-		if listener, err := net.Listen("tcp", ":"+port); err == nil {
-			_ = listener.Close()
+		// A listener of our own would not do: a program that is being started holds it for a moment after its end.
+		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
 			return port
 		}
+		_ = conn.Close()
 	}
 	t.Fatal("no free port found")
 	return ""

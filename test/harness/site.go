@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
@@ -32,8 +30,12 @@ func NewSite(t testing.TB, handler http.Handler) *Site {
 func (s *Site) Up() {
 	s.t.Helper()
 	s.Down()
-	listener, err := net.Listen("tcp", s.address)
-	require.NoError(s.t, err)
+	var listener net.Listener
+	Eventually(s.t, "the address is free", func() bool { // a program that is being started may hold it for a moment
+		var err error
+		listener, err = net.Listen("tcp", s.address)
+		return err == nil
+	})
 	server := &http.Server{Handler: s.handler}
 	s.server = server
 	go func() { _ = server.Serve(listener) }()
