@@ -70,6 +70,7 @@ func TestValuesAreUnderstoodAsTheyAreWritten(t *testing.T) {
 	}{
 		"items of a list are trimmed":                  {env{"SESSION_CHECK": " forward , jwt ", "JWT_ISSUER": "https://id.example.com", "JWT_AUDIENCE": "me"}, setting.List{"forward", "jwt"}, func(c *app.Config) any { return c.Sessions.SessionCheck }},
 		"white space around a value is not part of it": {env{"LOG_LEVEL": " debug\n"}, "debug", func(c *app.Config) any { return c.Log.Level }},
+		"hosts have no case, and may be addresses":     {env{"INSECURE_HTTP_HOSTS": "fd00::12, Intranet", "CORS_ALLOWED_ORIGINS": "http://intranet,http://[fd00::12]:8080"}, setting.List{"fd00::12", "intranet"}, func(c *app.Config) any { return c.Sessions.InsecureHTTPHosts }},
 		"PORT is honoured":                             {env{"PORT": "9000"}, ":9000", func(c *app.Config) any { return c.Server.ListenAddr }},
 		"LISTEN_ADDR counts more than PORT":            {env{"PORT": "9000", "LISTEN_ADDR": "127.0.0.1:1"}, "127.0.0.1:1", func(c *app.Config) any { return c.Server.ListenAddr }},
 		"a URL's trailing slash is left out":           {env{"SETHEALTH_URL": "http://localhost:1/"}, "http://localhost:1", func(c *app.Config) any { return c.Sethealth.URL }},
@@ -104,7 +105,7 @@ func TestAFaultIsOneLineThatNamesItsVariableAndShowsNoValue(t *testing.T) {
 		{env{"SETHEALTH_SECRET": "-", "SETHEALTH_SECRET_FILE": file("lines", "canary\n\n")}, "SETHEALTH_SECRET_FILE must name a file that can be used: the file ends with more than one newline"},
 		{env{"SETHEALTH_SECRET": "-", "SETHEALTH_SECRET_FILE": dir + "/canary"}, "SETHEALTH_SECRET_FILE must name a file that can be used: no such file"},
 		{env{"SETHEALTH_SECRET": "-", "SETHEALTH_SECRET_FILE": `"/canary"`}, "SETHEALTH_SECRET_FILE must name a file that can be used: its name is in quotes"},
-		{env{"INSECURE_HTTP_HOSTS": "http://canary"}, "INSECURE_HTTP_HOSTS must be names of hosts"},
+		{env{"INSECURE_HTTP_HOSTS": "http://canary"}, "INSECURE_HTTP_HOSTS must be names or addresses of hosts"},
 		{env{"CORS_ALLOWED_HEADERS": "*"}, "CORS_ALLOWED_HEADERS must be names of headers"},
 		{env{"SETHEALTH_SECRET_FILE": file("one", "canary\n")}, "SETHEALTH_SECRET and SETHEALTH_SECRET_FILE are both set"},
 		{env{"SETHEALTH_TIMEOUT": "5000"}, "SETHEALTH_TIMEOUT must be a duration"},

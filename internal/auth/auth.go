@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -81,6 +82,12 @@ type Config struct {
 // Validate reports all that is wrong, and reads what [New] needs: keys, algorithms and DENIED_USERS_FILE.
 func (c *Config) Validate() error {
 	var p setting.Problems
+	for i, host := range c.InsecureHTTPHosts {
+		if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, "/:*@[") {
+			p.Add("INSECURE_HTTP_HOSTS", "must be names or addresses of hosts, without scheme, port and brackets")
+		}
+		c.InsecureHTTPHosts[i] = strings.ToLower(host)
+	}
 	checks := map[string]func(*setting.Problems){
 		"jwt": c.validateJWT, "forward": c.validateForward, "introspection": c.validateIntrospection, "proxy": c.validateProxy,
 	}
@@ -106,11 +113,6 @@ func (c *Config) Validate() error {
 			if isInEnvironment(problem.Variable) {
 				p.Add(problem.Variable, "%s", problem.Fault)
 			}
-		}
-	}
-	for _, host := range c.InsecureHTTPHosts {
-		if strings.ContainsAny(host, "/:*@") {
-			p.Add("INSECURE_HTTP_HOSTS", "must be names of hosts, without scheme and port")
 		}
 	}
 	if c.DeniedUsersFile != "" {

@@ -15,7 +15,7 @@ func CheckURL(address string, insecureHosts []string) error {
 	if err != nil {
 		return errors.New("must be an https:// URL without user or fragment")
 	}
-	if u.Scheme == "https" || IsLoopback(u.Hostname()) || slices.ContainsFunc(insecureHosts, func(host string) bool { return strings.EqualFold(host, u.Hostname()) }) {
+	if u.Scheme == "https" || IsLoopback(u.Hostname()) || slices.Contains(insecureHosts, strings.ToLower(u.Hostname())) {
 		return nil
 	}
 	return errors.New("must be an https:// URL (http:// only for a loopback host or one of INSECURE_HTTP_HOSTS)")
