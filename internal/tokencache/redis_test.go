@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -266,4 +267,34 @@ func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 	assert.ErrorContains(t, alone.redis.Check(t.Context()), "one node of a cluster")
 	alone.until(0)
 	alone.issue("alice")
+}
+
+func TestRedisIsGivenUpAfterThreeFailuresInARowThatTakeTwoHundredMilliseconds(t *testing.T) {
+	for name, c := range map[string]struct {
+		failures int
+		every    time.Duration
+		opens    bool
+	}{
+		"three failures over that time": {3, 100 * time.Millisecond, true},
+		"three that took less time":     {3, 99 * time.Millisecond, false},
+		"two, however long they took":   {2, time.Minute, false},
+		"many within a moment":          {20, time.Millisecond, false},
+		"many, over that time":          {21, 10 * time.Millisecond, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				breaker := tokencache.NewRedisBreaker()
+				for i := range c.failures {
+					if i > 0 {
+						time.Sleep(c.every)
+					}
+					done, err := breaker.Allow()
+					require.NoError(t, err)
+					done(assert.AnError)
+				}
+				_, err := breaker.Allow()
+				assert.Equal(t, c.opens, err != nil)
+			})
+		})
+	}
 }

@@ -1,0 +1,3 @@
+package tokencache
+
+var NewRedisBreaker = newRedisBreaker
