@@ -66,7 +66,7 @@ func (w *world) addAt(name, policy, script string) string {
 	w.t.Helper()
 	host := appHost + ":" + w.browser.sites
 	for path, c := range map[string]content{
-		name: {policy, "text/html", `<!doctype html><title>page</title><link rel="icon" href="data:,">
+		name: {policy, "text/html", `<!doctype html><title>page</title><link rel="icon" href="/icon">
 			<script src="/page.js"></script><script src="` + name + `-violations.js"></script><script type="module" src="` + name + `.js"></script>`},
 		name + ".js": {"", "text/javascript", script},
 		name + "-violations.js": {"", "text/javascript", `window.violations = [];

@@ -124,7 +124,10 @@ const blank = `<!doctype html><title>page</title><link rel="icon" href="data:,">
 // serveSites is every host's pages: a blank one with page.js, and those that tests add.
 func serveSites(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*") // modules of a CDN are asked for with CORS
-	c := map[string]content{"/": {"", "text/html", blank}, "/page.js": {"", "text/javascript", pageJS}}[r.URL.Path]
+	c := map[string]content{
+		"/": {"", "text/html", blank}, "/page.js": {"", "text/javascript", pageJS},
+		"/icon": {"", "image/svg+xml", `<svg xmlns="http://www.w3.org/2000/svg"/>`}, // no policy forbids it
+	}[r.URL.Path]
 	if added, ok := contents.Load(r.Host + r.URL.Path); ok {
 		c = added.(content)
 	}

@@ -84,9 +84,14 @@ func (s *Service) Try(method, path, body string, headers ...string) (Answer, err
 	return answer, err
 }
 
-// Send sends a request by Client and reads the answer.
+// Send sends a request by Client and reads the answer. On a busy machine Client may take a connection that it opened
+// in advance and the service has just given up: nothing was sent then, and it is tried once more.
 func Send(req *http.Request) (Answer, error) {
 	resp, err := Client.Do(req)
+	if err != nil && strings.HasSuffix(err.Error(), "http: server closed idle connection") && req.GetBody != nil {
+		req.Body, _ = req.GetBody()
+		resp, err = Client.Do(req)
+	}
 	if err != nil {
 		return Answer{}, err
 	}
