@@ -35,10 +35,11 @@ test: race ## every test with the race detector; needs Go and a C compiler
 	go test -race -vet=off $(PACKAGES) # lint vets
 	cd test && go test -count=1 -race -vet=all $(PACKAGES) # go would not notice a new binary or page
 
-security: ## the tests that docs/security.md names, none of them skipped; needs Redis
+security: ## the tests that docs/security.md names, none of them skipped; needs Redis and Node.js
 	$(call need,redis-server,apt-get install redis-server)
-	@names=$$(grep -o '`Test[A-Za-z0-9]*`' docs/security.md | tr -d '`' | sort -u | paste -sd '|' -); \
-		export TOKENVEND_REQUIRE_REDIS=1; \
+	$(call need,node,install Node.js 22 from https://nodejs.org)
+	@names=$$(grep -oE '`(Test|Fuzz)[A-Za-z0-9]+`' docs/security.md | tr -d '`' | sort -u | paste -sd '|' -); \
+		export TOKENVEND_REQUIRE_REDIS=1 TOKENVEND_REQUIRE_NODE=1; \
 		go test -count=1 -run "^($$names)$$" $(PACKAGES) && cd test && go test -count=1 -run "^($$names)$$" $(PACKAGES)
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
@@ -62,7 +63,7 @@ mutate: ## mutation score of MUTATE; fails under 0.90
 	@mkdir -p bin
 	@for package in $(MUTATE); do \
 		go run $(GREMLINS) unleash --timeout-coefficient 8 --output bin/mutants.json $$package || exit 1; \
-		jq -r --arg package $$package '"\($$package): score \(.test_efficacy)"' bin/mutants.json; \
+		jq -r --arg package $$package '"\($$package): score \(.test_efficacy / 100)"' bin/mutants.json; \
 		jq -e '.test_efficacy >= 90' bin/mutants.json >/dev/null || { echo "$$package is under 0.90" >&2; exit 1; }; \
 	done
 

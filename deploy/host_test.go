@@ -84,7 +84,7 @@ func TestTheUnitWaitsForTheDrainRestartsAfterEveryEndAndLeavesNoCore(t *testing.
 	grace, err := time.ParseDuration(stop[1])
 	require.NoError(t, err)
 	assert.Less(t, max(duration(t, nil, "SHUTDOWN_DELAY"), longDelay)+duration(t, nil, "SHUTDOWN_TIMEOUT"), grace)
-	for _, line := range []string{"Restart=always", "RestartPreventExitStatus=2", "LimitCORE=0"} {
+	for _, line := range []string{"Restart=always", "StartLimitIntervalSec=0", "RestartPreventExitStatus=2", "LimitCORE=0"} {
 		assert.Contains(t, unit, "\n"+line+"\n")
 	}
 }

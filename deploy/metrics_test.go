@@ -27,7 +27,7 @@ func documented(t *testing.T) map[string]metric {
 		all[m[1]] = metric{m[2], regexp.MustCompile(`[a-z_]+`).FindAllString(m[3], -1)}
 	}
 	require.Greater(t, len(all), 20)
-	for _, name := range []string{"process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds", "go_goroutines"} {
+	for _, name := range []string{"process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds", "go_goroutines", "go_gc_gomemlimit_bytes"} {
 		all[name] = metric{kind: "gauge"}
 	}
 	return all

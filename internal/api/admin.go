@@ -8,19 +8,15 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-)
 
-// Dependency is a system whose last known state the admin listener tells.
-type Dependency struct {
-	Name  string
-	State func() string
-}
+	"github.com/sethealth/tokenvend/internal/auth"
+)
 
 // AdminOptions is what the admin listener's handler is made of.
 type AdminOptions struct {
 	Registry     *prometheus.Registry
 	Lifecycle    *Lifecycle
-	Dependencies []Dependency
+	Dependencies []auth.Dependency // whose last known state is shown
 	Pprof        bool
 }
 
@@ -41,7 +37,7 @@ func NewAdmin(o AdminOptions) http.Handler {
 	return r
 }
 
-// readyz answers as the public one does, and tells the state of each dependency, which does not count.
+// readyz answers as the public one does, and lists the state of each dependency, which does not affect the status.
 func (o AdminOptions) readyz(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	verdict := "ready"

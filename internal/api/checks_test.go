@@ -18,6 +18,7 @@ import (
 
 	"github.com/sethealth/tokenvend/client"
 	"github.com/sethealth/tokenvend/internal/api"
+	"github.com/sethealth/tokenvend/internal/auth"
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth"
 	"github.com/sethealth/tokenvend/internal/setting"
@@ -59,7 +60,12 @@ func TestAnUnlistedOriginIsRefusedBeforeAnythingHappens(t *testing.T) {
 		"no Origin but same-site":    func(r *http.Request) { r.Header.Del("Origin"); r.Header.Set("Sec-Fetch-Site", "same-site") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
+			f := newFixture(t, func(_ *api.Config, d *api.Deps) {
+				d.Sessions = sessions(func(*http.Request) (auth.Result, error) {
+					t.Error("the session was checked")
+					return auth.Result{}, nil
+				})
+			})
 			for _, method := range []string{"POST", "OPTIONS"} {
 				resp := f.ask(method, "/token", "", edit, header("Access-Control-Request-Method", "POST"))
 				requireProblem(t, resp, 403, "origin_not_allowed")

@@ -34,7 +34,7 @@ type problem struct {
 	status int
 	code   string
 	detail string
-	// retryAfter in seconds becomes a Retry-After; 0 for none. A failure may know better.
+	// retryAfter in seconds becomes a Retry-After; 0 for none.
 	retryAfter int
 }
 
@@ -75,14 +75,6 @@ func problemOf(err error) problem {
 	return problems[len(problems)-1].problem
 }
 
-// retryable is an error that knows when to come back.
-type retryable struct {
-	error
-	after int // seconds
-}
-
-func (e retryable) Unwrap() error { return e.error }
-
 // refuse makes err the answer. It is the only place where a problem document is made.
 func (x *record) refuse(r *http.Request, err error) {
 	// A body that took too long ends the request's context too, but its sender is still there.
@@ -90,12 +82,9 @@ func (x *record) refuse(r *http.Request, err error) {
 		err = fmt.Errorf("%w: %w", errGone, err)
 	}
 	p := problemOf(err)
-	if after, ok := errors.AsType[retryable](err); ok {
-		p.retryAfter = after.after
-	}
 	h := x.Header()
 	h.Set("Content-Type", "application/problem+json")
-	if p.retryAfter > 0 {
+	if p.retryAfter > 0 && h.Get("Retry-After") == "" { // the limit knows better
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
 	if p.status == http.StatusUnauthorized {

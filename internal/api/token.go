@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/sethealth/tokenvend/internal/sethealth"
@@ -58,10 +59,12 @@ func (s *server) limit(x *record, r *http.Request) error {
 	if s.Limiter == nil {
 		return nil
 	}
-	if wait, ok := s.Limiter.Allow(r.Context(), x.user); !ok {
-		return retryable{errRateLimited, int((wait + time.Second - 1) / time.Second)}
+	wait, ok := s.Limiter.Allow(r.Context(), x.user)
+	if ok {
+		return nil
 	}
-	return nil
+	x.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+	return errRateLimited
 }
 
 // tokenBody is the answer. Without a known end of the token its two fields are left out.

@@ -159,12 +159,10 @@ func (a *app) publicServer() *http.Server {
 }
 
 func (a *app) adminServer() *http.Server {
-	o := api.AdminOptions{Registry: a.registry, Lifecycle: a.lifecycle, Pprof: a.config.Server.DebugPprof}
-	for _, d := range a.dependencies {
-		o.Dependencies = append(o.Dependencies, api.Dependency{Name: d.Name, State: d.State})
-	}
 	return &http.Server{
-		Handler:           api.NewAdmin(o),
+		Handler: api.NewAdmin(api.AdminOptions{
+			Registry: a.registry, Lifecycle: a.lifecycle, Dependencies: a.dependencies, Pprof: a.config.Server.DebugPprof,
+		}),
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),

@@ -164,7 +164,7 @@ func (c *Chain) Warnings() (all []string) {
 	}
 	for _, prefix := range c.config.TrustedProxies {
 		if prefix.Bits() == 0 {
-			all = append(all, "TRUSTED_PROXIES holds everybody ("+prefix.String()+"): any caller is believed as if it were a proxy")
+			all = append(all, "TRUSTED_PROXIES contains every address ("+prefix.String()+"): any caller is trusted as a proxy")
 		}
 	}
 	return all

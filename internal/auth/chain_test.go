@@ -161,7 +161,7 @@ func TestWhatIsProbablyNotMeantIsWarnedOf(t *testing.T) {
 	})
 	warnings := c.Warnings()
 	require.Len(t, warnings, 4)
-	for n, says := range []string{"JWT_AUDIENCE=any", "JWT_JWKS_URL without JWT_ISSUER", "TRUSTED_PROXIES holds everybody (::/0)", "TRUSTED_PROXIES holds everybody (0.0.0.0/0)"} {
+	for n, says := range []string{"JWT_AUDIENCE=any", "JWT_JWKS_URL without JWT_ISSUER", "TRUSTED_PROXIES contains every address (::/0)", "TRUSTED_PROXIES contains every address (0.0.0.0/0)"} {
 		assert.Contains(t, warnings[n], says)
 	}
 }

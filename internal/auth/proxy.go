@@ -5,8 +5,9 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/sethealth/tokenvend/internal/setting"
 )
@@ -31,11 +32,11 @@ type proxyCheck struct {
 	header  string
 	trusted setting.Prefixes
 	log     *slog.Logger
-	ignored atomic.Pointer[time.Time] // when an ignored header was logged last
+	ignored rate.Sometimes // logs a header that is ignored: anybody can send it
 }
 
 func newProxyCheck(c Config, deps Deps) *proxyCheck {
-	return &proxyCheck{header: http.CanonicalHeaderKey(c.ProxyConfig.UserHeader), trusted: c.TrustedProxies, log: deps.Logger}
+	return &proxyCheck{header: http.CanonicalHeaderKey(c.ProxyConfig.UserHeader), trusted: c.TrustedProxies, log: deps.Logger, ignored: rate.Sometimes{Interval: time.Minute}}
 }
 
 // Authenticate takes the user from the header, if the peer of the connection is a trusted proxy. From any
@@ -47,7 +48,9 @@ func (p *proxyCheck) Authenticate(r *http.Request) (Result, error) {
 		if len(r.Header[p.header]) == 0 {
 			return Result{}, ErrNoCredential
 		}
-		p.logIgnored(r)
+		p.ignored.Do(func() {
+			p.log.Warn("header ignored: its sender is not within TRUSTED_PROXIES", "header", p.header, "peer", ClientIP(r, nil))
+		})
 		return Result{}, fmt.Errorf("%w: %s is ignored, its sender is not within TRUSTED_PROXIES", ErrNoCredential, p.header)
 	}
 	if err != nil {
@@ -55,15 +58,6 @@ func (p *proxyCheck) Authenticate(r *http.Request) (Result, error) {
 	}
 	name, err := userIn(user, p.header, unauthenticated)
 	return Result{Identity: Identity{Name: name}}, err
-}
-
-// logIgnored names the peer, once a minute at most: anybody can send the header.
-func (p *proxyCheck) logIgnored(r *http.Request) {
-	now, last := time.Now(), p.ignored.Load()
-	if last != nil && now.Sub(*last) < time.Minute || !p.ignored.CompareAndSwap(last, &now) {
-		return
-	}
-	p.log.Warn("header ignored: its sender is not within TRUSTED_PROXIES", "header", p.header, "peer", ClientIP(r, nil))
 }
 
 func (p *proxyCheck) dependencies() []Dependency {

@@ -1,7 +1,7 @@
 // Package secret holds credentials so that they cannot be printed by accident, and follows the files
 // that some of them come from.
 //
-// Everything that requests or proves something is a [Value], issued tokens too. No printer of the standard
+// Every credential of the service, and every issued token, is a [Value], issued tokens too. No printer of the standard
 // library shows what it holds; [Value.Reveal] does, and its callers can be counted.
 package secret
 

@@ -8,12 +8,11 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"sync/atomic"
-	"time"
 
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/grpclog"
 	"google.golang.org/grpc/status"
 
@@ -59,18 +58,14 @@ func (c collector) RoundTrip(r *http.Request) (*http.Response, error) {
 // exportErrors logs failed exports at most once a minute, in words of ours: the library's may quote a peer.
 type exportErrors struct {
 	log  *slog.Logger
-	last atomic.Int64 // Unix nanoseconds
+	once rate.Sometimes
 }
 
 // Handle implements otel.ErrorHandler.
 func (e *exportErrors) Handle(err error) {
-	now, last := time.Now().UnixNano(), e.last.Load()
-	if now-last < int64(time.Minute) || !e.last.CompareAndSwap(last, now) {
-		return
-	}
 	reason := outgoing.Explain(context.Background(), err, "the collector does not accept the spans").Reason
 	if answer, ok := status.FromError(err); ok {
 		reason = "gRPC status " + answer.Code().String() // its words may be the collector's
 	}
-	e.log.Warn("spans could not be exported", "reason", reason)
+	e.once.Do(func() { e.log.Warn("spans could not be exported", "reason", reason) })
 }

@@ -13,7 +13,7 @@ import (
 // Span is that of one POST /token; the zero Span is none.
 type Span struct{ span trace.Span }
 
-// Outcome is what a span tells of a request. It has no room for the user, the origin or the address.
+// Outcome is what a span records about a request. It has no room for the user, the origin or the address.
 type Outcome struct {
 	Status int    // of the answer
 	Code   string // "ok", or the code of the problem

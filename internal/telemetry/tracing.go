@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
@@ -14,6 +15,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/time/rate"
 )
 
 // Tracing makes spans and exports them by OTLP. The nil Tracing is off, at no cost.
@@ -31,7 +33,7 @@ func NewTracing(ctx context.Context, build Build, log *slog.Logger) (*Tracing, e
 	}
 	// The library would print to standard error, header values of a malformed variable included.
 	otel.SetLogger(logr.Discard())
-	otel.SetErrorHandler(&exportErrors{log: log})
+	otel.SetErrorHandler(&exportErrors{log: log, once: rate.Sometimes{Interval: time.Minute}})
 	exporter, err := newExporter(ctx)
 	if err != nil {
 		return nil, errors.New("telemetry: the OTLP exporter cannot be made of the OTEL_ variables")

@@ -132,7 +132,7 @@ func TestSpansOfOneRequestReachTheCollectorAsOneTree(t *testing.T) {
 	assert.Empty(t, log.String())
 }
 
-func TestASpanTellsTheOutcomeAndNothingOfTheUser(t *testing.T) {
+func TestASpanRecordsTheOutcomeOfARequest(t *testing.T) {
 	c := newReceiver(t)
 	tracing, _ := newTracing(t, c.URL)
 	r := post("")

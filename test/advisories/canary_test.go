@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ const (
 	canaryCookie       = "canary-forwarded-cookie-c3f602"
 	canaryOther        = "canary-cookie-that-stays-8e21aa"
 	canaryBasic        = "canary-basic-password-49bd73"
+	canaryCollector    = "canary-collector-key-e60d2f"
 )
 
 // evidence is all that has come out of a service, and what must not be in it.
@@ -151,6 +153,26 @@ func (e *evidence) driveSayings(s *harness.Service, session []string, counterpar
 	}
 }
 
+// spanLog is a collector that keeps what it is sent, in which OTLP leaves strings as they are, and refuses it in
+// words of the request.
+type spanLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *spanLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, _ = io.Copy(&l.text, r.Body)
+	http.Error(w, fmt.Sprint(r.Header), http.StatusBadRequest)
+}
+
+func (l *spanLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 func noSecretAppearsAnywhere(t *testing.T) {
 	secretFile := filepath.Join(t.TempDir(), "session")
 	require.NoError(t, os.WriteFile(secretFile, []byte(harness.SessionSecret+"\n"), 0o600))
@@ -193,7 +215,7 @@ func noSecretAppearsAnywhere(t *testing.T) {
 			e := &evidence{t: t, secrets: map[string]string{
 				"API key": harness.Key, "API secret": harness.Secret, "session secret": harness.SessionSecret, "session": good, "expired session": expired,
 				"client secret": canaryClientSecret, "Redis password": canaryRedis, "opaque bearer": canaryOpaque, "forwarded cookie": canaryCookie,
-				"other cookie": canaryOther, "password": canaryBasic,
+				"other cookie": canaryOther, "password": canaryBasic, "collector's key": canaryCollector,
 			}}
 			upstream := harness.NewSethealth(t)
 			sethealth := newEcho(t, upstream)
@@ -203,7 +225,11 @@ func noSecretAppearsAnywhere(t *testing.T) {
 				w.Header().Set("X-Auth-Request-User", name)
 				_, _ = fmt.Fprintf(w, `{"active":true,"sub":%q}`, name)
 			}))
+			var spans spanLog
+			collector := httptest.NewServer(&spans)
+			t.Cleanup(collector.Close)
 			env := upstream.Env().With(harness.Env{
+				"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_EXPORTER_OTLP_HEADERS": "api-key=" + canaryCollector,
 				"SETHEALTH_URL": sethealth.URL, "RATE_LIMIT": "off", "DEBUG_PPROF": "true", "SETHEALTH_MAX_RETRIES": "1",
 			}).With(row.env)
 			for variable, value := range env {
@@ -224,6 +250,11 @@ func noSecretAppearsAnywhere(t *testing.T) {
 			}
 			assert.Equal(t, 0, s.Stop())
 			e.keep("the service's output", s.Output())
+			exported := spans.String()
+			assert.Contains(t, exported, "session check")
+			assert.NotContains(t, exported, "alice")
+			assert.NotContains(t, exported, "user-1")
+			e.keep("spans", exported)
 			assert.Greater(t, len(e.secrets), 50, "tokens were issued")
 			e.judge()
 		})

@@ -186,12 +186,12 @@ func TestTLSIsServedFrom12UpAndARenewedPairIsTakenUp(t *testing.T) {
 	half, err := os.ReadFile(other)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(cert, half, 0o600))
-	harness.Eventually(t, "half of a pair is told of", func() bool { return strings.Contains(s.Output(), "not a pair") })
+	harness.Eventually(t, "half of a pair is logged", func() bool { return strings.Contains(s.Output(), "not a pair") })
 	assert.Equal(t, "second.example.com", name(&tls.Config{}))
-	assert.Equal(t, taken, s.Metric("tokenvend_file_reloads_total", `outcome="changed"`), "what is not in use is not told to be")
+	assert.Equal(t, taken, s.Metric("tokenvend_file_reloads_total", `outcome="changed"`), "what is not in use is not counted")
 }
 
-func TestTheAdminListenerTellsWhatThePublicOneDoesNot(t *testing.T) {
+func TestTheAdminListenerShowsWhatThePublicOneDoesNot(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.NewSethealth(t).Env())
 	require.Equal(t, 200, s.Ask(harness.Session(t, "alice")).Status)

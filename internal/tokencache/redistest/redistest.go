@@ -1,5 +1,5 @@
 // Package redistest runs real redis-server processes for tests, on free loopback ports and without
-// persistence, and makes them ill on demand.
+// persistence, and makes them fail on demand.
 package redistest
 
 import (
