@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/sethealth/tokenvend/internal/setting"
@@ -60,7 +59,7 @@ func (o *origins) add(item string, insecureHosts []string) error {
 		return errors.New("must be an origin such as https://app.example.com: scheme, host and, where it is not the default, port; no path, no trailing slash, no * but a leading *. for one label")
 	case !isHost(u.Hostname()):
 		return errors.New("must have a lower-case host name, in its ASCII form")
-	case !isPort(u.Port()):
+	case !setting.IsPort(u.Port()):
 		return errors.New("must have a port from 1 to 65535")
 	case strings.HasSuffix(u.Host, ":") || u.Port() == map[string]string{"https": "443", "http": "80"}[scheme]:
 		return errors.New("must leave the default port out, as browsers do")
@@ -97,10 +96,14 @@ func (o *origins) allows(r *http.Request) bool {
 	return len(origin) == 1 && o.contains(origin[0])
 }
 
-// isHost reports a lower-case ASCII name or an address; brackets are already off.
+// isHost reports a lower-case ASCII name or an address, as browsers write them; brackets are already off. What ends
+// in a number is an address to them.
 func isHost(host string) bool {
-	if _, err := netip.ParseAddr(host); err == nil {
-		return host == strings.ToLower(host)
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return host == addr.String()
+	}
+	if strings.Trim(host[strings.LastIndexByte(host, '.')+1:], "0123456789") == "" {
+		return false
 	}
 	for label := range strings.SplitSeq(host, ".") {
 		if !isLabel(label) {
@@ -117,12 +120,6 @@ func isLabel(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// isPort reports a port as browsers write it, or none.
-func isPort(port string) bool {
-	n, err := strconv.ParseUint(port, 10, 16)
-	return port == "" || err == nil && n > 0 && strconv.FormatUint(n, 10) == port
 }
 
 // isLoopbackOrigin also takes names below localhost, which browsers never look up (RFC 6761).

@@ -83,7 +83,7 @@ type Config struct {
 func (c *Config) Validate() error {
 	var p setting.Problems
 	for i, host := range c.InsecureHTTPHosts {
-		if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, "/:*@[") {
+		if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, "/:*@[ ") {
 			p.Add("INSECURE_HTTP_HOSTS", "must be names or addresses of hosts, without scheme, port and brackets")
 		}
 		c.InsecureHTTPHosts[i] = strings.ToLower(host)

@@ -47,8 +47,9 @@ func newEndpoint(check, name string, timeout, cacheTTL time.Duration, deps Deps)
 }
 
 // ask sends a request, whose context is the caller's, and has read judge the answer. Errors of read that are no
-// verdict on the caller become ErrUnavailable, and count against the endpoint unless they are [ofCaller].
-func (e *endpoint) ask(req *http.Request, read func(outgoing.Answer) error) error {
+// verdict on the caller become ErrUnavailable, and count against the endpoint unless they are [ofCaller]. The header
+// is that of the answer, of one that cannot be read to its end too.
+func (e *endpoint) ask(req *http.Request, read func(outgoing.Answer) error) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(req.Context(), e.timeout)
 	defer cancel()
 	if e.Inject != nil {
@@ -62,13 +63,13 @@ func (e *endpoint) ask(req *http.Request, read func(outgoing.Answer) error) erro
 	switch {
 	case err == nil, errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrForbidden):
 		e.availability.Record(req.Context(), nil)
-		return err
+		return answer.Header, err
 	case !errors.As(err, &caller):
 		e.availability.Record(req.Context(), err)
 	case caller.answered:
 		e.availability.Record(req.Context(), nil)
 	}
-	return unavailable(e.name + ": " + err.Error())
+	return answer.Header, unavailable(e.name + ": " + err.Error())
 }
 
 // ofCaller is a failed check for which what the caller sent may be the reason. It is not held against the
@@ -96,10 +97,15 @@ func badStatus(status int, hint string) error {
 // same one (RFC 6265, section 4.1.1).
 func fieldNames(p *setting.Problems, variable, mustBe string, names ...string) {
 	for _, name := range names {
-		if !httpguts.ValidHeaderFieldName(name) {
+		if !httpguts.ValidHeaderFieldName(name) || name == "*" {
 			p.Add(variable, "must be %s", mustBe)
 		}
 	}
+}
+
+// advise is [advise] without the endpoint's name, which stands before it already.
+func (e *endpoint) advise(err error, variable string) error {
+	return advise(errors.New(strings.Replace(err.Error(), e.name+": ", "", 1)), variable)
 }
 
 // memberPath holds a path of a JSON member to a form that can be meant.

@@ -47,6 +47,9 @@ func (c *Config) validateForward(p *setting.Problems) {
 		p.Add("FORWARD_URL", "%s", err)
 	}
 	fieldNames(p, "FORWARD_COOKIES", "a comma-separated list of names of cookies", f.Cookies...)
+	if slices.Contains(f.Cookies, "all") {
+		p.Add("FORWARD_COOKIES", "must be left out to pass all cookies on")
+	}
 	fieldNames(p, "FORWARD_SET_COOKIES", "a comma-separated list of names of cookies", f.SetCookies...)
 	fieldNames(p, "FORWARD_HEADERS", "a comma-separated list of names of headers", f.Headers...)
 	for _, name := range f.Headers {
@@ -171,11 +174,11 @@ func (f *forwardCheck) user(ctx context.Context, header http.Header) (result Res
 		return result, unavailable("FORWARD_URL is not a URL")
 	}
 	req.Header = header
-	err = f.ask(req, func(answer outgoing.Answer) (err error) {
-		result.SetCookies = f.passedCookies(answer.Header["Set-Cookie"])
+	answered, err := f.ask(req, func(answer outgoing.Answer) (err error) {
 		result.Name, err = f.read(answer)
 		return err
 	})
+	result.SetCookies = f.passedCookies(answered["Set-Cookie"])
 	return result, err
 }
 
@@ -195,7 +198,7 @@ func (f *forwardCheck) check(ctx context.Context) error {
 	case err == nil:
 		return errors.New("FORWARD_URL accepts a request without any credential, so it would accept anyone; it must answer 401")
 	case errors.Is(err, ErrUnavailable):
-		return fmt.Errorf("asked without any credential: %w", advise(err, "FORWARD_URL"))
+		return fmt.Errorf("asked without any credential: %w", f.advise(err, "FORWARD_URL"))
 	default:
 		return nil
 	}

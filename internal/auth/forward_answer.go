@@ -22,7 +22,7 @@ func (f *forwardCheck) read(answer outgoing.Answer) (string, error) {
 	case status == http.StatusForbidden:
 		name, _ := f.userInHeader(answer.Header)
 		return name, forbidden("the session endpoint answers 403")
-	case status >= 300 && status < 400:
+	case status >= 300 && status < 400 && status != http.StatusNotModified:
 		return "", badStatus(status, ", a redirect; FORWARD_URL must be an endpoint that answers 401 when nobody is signed in")
 	case status < 200 || status > 299:
 		return "", badStatus(status, "")

@@ -69,7 +69,7 @@ func TestForwardCheckWantsARejection(t *testing.T) {
 		{"200 without a user", "", answering(200, ""), "FORWARD_USER_HEADER"},
 		{"200 without a member", "user", answering(200, `{"name":"canary"}`), "FORWARD_USER_FIELD"},
 		{"a redirect", "", answering(302, "", "Location", "https://canary.example"), "401"},
-		{"a wrong path", "", answering(404, ""), "asked without any credential: session endpoint: it answers with status 404"},
+		{"a wrong path", "", answering(404, ""), "asked without any credential: it answers with status 404"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := newForward(t, func(r *http.Request) (*http.Response, error) {

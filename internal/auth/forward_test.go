@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -87,6 +89,7 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		{name: "a placeholder for everybody is nobody", status: 200, headers: []string{userHeader, "Not supported currently. Use oid claim."}, want: auth.ErrUnauthenticated, says: "placeholder"},
 		{name: "a placeholder for nobody too", status: 200, headers: []string{userHeader, "anonymousUser"}, want: auth.ErrUnauthenticated, says: "placeholder"},
 
+		{name: "304", status: 304, want: auth.ErrUnavailable, says: "it answers with status 304"},
 		{name: "302", status: 302, headers: []string{"Location", "https://canary.example/"}, want: auth.ErrUnavailable, says: "302, a redirect"},
 		{name: "300", status: 300, want: auth.ErrUnavailable},
 		{name: "400", status: 400, want: auth.ErrUnavailable},
@@ -111,7 +114,7 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 			assert.Equal(t, test.user, result.Name)
 			if err != nil {
 				assert.Contains(t, err.Error(), test.says)
-				assert.Equal(t, test.status/100 == 3, strings.Contains(err.Error(), "a redirect"))
+				assert.Equal(t, test.status/100 == 3 && test.status != 304, strings.Contains(err.Error(), "a redirect"))
 				assert.NotContains(t, err.Error(), "canary")
 			}
 		})
@@ -239,6 +242,27 @@ func TestForwardPassesTheListedSetCookiesOnWhateverTheStatus(t *testing.T) {
 	result, err := f.Authenticate(request("Cookie", "sid=1"))
 	require.NoError(t, err)
 	assert.Nil(t, result.SetCookies, "without FORWARD_SET_COOKIES all of them stay here")
+}
+
+func TestForwardPassesSetCookiesOnOfAnAnswerThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	for name, rest := range map[string]string{
+		"too large": "Content-Length: 65537\r\n\r\n" + strings.Repeat("a", 65537),
+		"cut short": "Content-Length: 100\r\n\r\nabc",
+	} {
+		backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			defer conn.Close()
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nSet-Cookie: sid=2\r\n"+rest)
+		}))
+		t.Cleanup(backend.Close)
+		f := newForward(t, nil, func(c *auth.Config, _ *auth.Deps) {
+			c.ForwardConfig.URL, c.ForwardConfig.Timeout, c.SetCookies = backend.URL, time.Minute, setting.List{"sid"}
+		})
+		result, err := f.Authenticate(request("Cookie", "sid=1"))
+		require.ErrorIs(t, err, auth.ErrUnavailable, name)
+		assert.Equal(t, []string{"sid=2"}, result.SetCookies, name)
+	}
 }
 
 func TestForwardRemembersWhatWasAcceptedByAllThatWasSent(t *testing.T) {

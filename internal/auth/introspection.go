@@ -74,7 +74,7 @@ func (i *introspectionCheck) user(ctx context.Context, token string) (result Res
 	if err != nil {
 		return result, end, unavailable("INTROSPECTION_URL is not a URL")
 	}
-	err = i.ask(req, func(answer outgoing.Answer) error {
+	_, err = i.ask(req, func(answer outgoing.Answer) error {
 		members, err := readIntrospected(answer)
 		if err == nil {
 			result.Name, end, err = i.judge(members, time.Now())
@@ -119,7 +119,7 @@ func (i *introspectionCheck) check(ctx context.Context) error {
 	case errors.Is(err, errInactive):
 		return nil
 	case errors.Is(err, ErrUnavailable):
-		return advise(err, "INTROSPECTION_URL")
+		return i.advise(err, "INTROSPECTION_URL")
 	default:
 		return errors.New("INTROSPECTION_URL calls a random token active, so it would accept anyone")
 	}

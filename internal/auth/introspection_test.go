@@ -240,7 +240,7 @@ func TestIntrospectionCheckWantsARejection(t *testing.T) {
 		{200, `{"active":true,"sub":"alice","scope":"b"}`, "random token"},
 		{401, ``, "INTROSPECTION_CLIENT_ID"},
 		{400, ``, "INTROSPECTION_AUTH"},
-		{404, ``, "introspection endpoint: it answers with status 404; check INTROSPECTION_URL"},
+		{404, ``, "it answers with status 404; check INTROSPECTION_URL"},
 		{200, `<html>canary`, "RFC 7662"},
 	} {
 		i := newIntrospection(t, answering(test.status, test.body), func(c *auth.IntrospectionConfig) { c.RequiredScope = "a" })

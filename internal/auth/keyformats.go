@@ -13,8 +13,12 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json"
 
+	"github.com/sethealth/tokenvend/internal/setting"
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
+
+// maxKeys bounds what one token can make us try, and what of a key set is logged.
+const maxKeys = 256
 
 // parseJWKS reads a key set (RFC 7517), as strictly as keys must be and as leniently as issuers write them.
 // Keys that cannot be used are skipped and named; it fails only if none is left.
@@ -24,6 +28,9 @@ func parseJWKS(document []byte, allowed []jose.SignatureAlgorithm) (*keySet, err
 	}
 	if json.Unmarshal(bytes.TrimPrefix(document, []byte("\ufeff")), &list) != nil {
 		return nil, errors.New("the key set is not valid JSON with an array \"keys\"")
+	}
+	if len(list.Keys) > maxKeys {
+		return nil, fmt.Errorf("the key set holds more than %d keys", maxKeys)
 	}
 	set := newKeySet()
 	for n, one := range list.Keys {
@@ -101,6 +108,9 @@ func lenientBase64(text string) ([]byte, error) {
 func (c *JWTConfig) parseStatic(content string) (*keySet, error) {
 	if !c.Secret.IsSet() {
 		return parsePEM(content, c.allowed)
+	}
+	if setting.IsPEM(content) { // whoever has a public key could sign
+		return nil, errors.New("must be a secret; PEM belongs in JWT_PUBLIC_KEY")
 	}
 	material := []byte(content)
 	if encoded, ok := strings.CutPrefix(content, "base64:"); ok {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,19 @@ func TestTheListOfAlgorithmsHoldsForEveryKey(t *testing.T) {
 		require.NoError(t, check(t, j))
 		for _, algorithm := range []jose.SignatureAlgorithm{jose.EdDSA, "Ed25519"} {
 			expectSoon(t, j, withBearer(sign(algorithm, edKey(), kid("b"), good())), want, listed)
+		}
+	}
+}
+
+func TestAKeySetOfTooManyKeysIsRefused(t *testing.T) {
+	t.Parallel()
+	all := slices.Repeat([]any{jwk()}, 256)
+	for _, set := range [][]any{all, append(all, claims{})} {
+		err := check(t, newJWT(t, func(o *options) { o.JWKSURL, o.Transport = keysURL, serving(keys(set...)) }))
+		if len(set) == len(all) {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, "more than 256 keys")
 		}
 	}
 }

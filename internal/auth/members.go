@@ -81,7 +81,7 @@ func (r *Rules) Decode(value string) error {
 	*r = nil
 	for _, item := range split(value, ',') {
 		path, alternatives, ok := strings.Cut(item, "=")
-		one := rule{path: strings.TrimSpace(path)}
+		one := rule{path: unescape(strings.TrimSpace(path))}
 		if !ok || slices.Contains(strings.Split(one.path, "."), "") {
 			return errors.New("no path=value")
 		}

@@ -54,9 +54,9 @@ func (p *proxyCheck) Authenticate(r *http.Request) (Result, error) {
 		return Result{}, fmt.Errorf("%w: %s is ignored, its sender is not within TRUSTED_PROXIES", ErrNoCredential, p.header)
 	}
 	if err != nil {
-		return Result{}, err
+		return Result{}, fmt.Errorf("%w (PROXY_USER_HEADER)", err)
 	}
-	name, err := userIn(user, p.header, unauthenticated)
+	name, err := userIn(user, p.header+" (PROXY_USER_HEADER)", unauthenticated)
 	return Result{Identity: Identity{Name: name}}, err
 }
 

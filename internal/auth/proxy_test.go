@@ -68,6 +68,9 @@ func TestProxyUser(t *testing.T) {
 		result, err := newProxy(t, "remote-user", nil).Authenticate(r)
 		require.ErrorIs(t, err, test.want, test.name)
 		assert.Equal(t, test.user, result.Name, test.name)
+		if err != nil {
+			require.ErrorContains(t, err, "PROXY_USER_HEADER", test.name)
+		}
 	}
 }
 

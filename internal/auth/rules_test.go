@@ -32,6 +32,7 @@ func TestRequiredClaims(t *testing.T) {
 		{"a name with dots within an object", "firebase.identities.google.com=7", `"firebase":{"identities":{"google.com":["7"]}}`, ""},
 		{"a comma in a value", `groups=CN=Viewers\,OU=Radiology`, `"groups":["CN=Viewers,OU=Radiology"]`, ""},
 		{"a bar and a backslash in a value", `a=x\|y\\z`, `"a":"x|y\\z"`, ""},
+		{"a comma, a bar and a backslash in a path", `a\,b\|c\\d=x`, `"a,b|c\\d":"x"`, ""},
 		{"any other backslash is one", `a=DOMAIN\user`, `"a":"DOMAIN\\user"`, ""},
 
 		{"one of two rules", "role=doctor,org=x", `"role":"doctor"`, "org"},

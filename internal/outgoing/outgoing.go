@@ -66,7 +66,8 @@ type Answer struct {
 	Body   []byte
 }
 
-// Ask sends the request and reads the answer within the request's context. Its error is an [*Error].
+// Ask sends the request and reads the answer within the request's context. Its error is an [*Error]; with one, status
+// and header are there if they came.
 func (c *Client) Ask(req *http.Request) (Answer, error) {
 	start := time.Now()
 	answer, err := c.exchange(req)
@@ -77,7 +78,7 @@ func (c *Client) Ask(req *http.Request) (Answer, error) {
 	if failure.Timeout {
 		c.renew(start) // the connection, or the address it leads to, may be dead
 	}
-	return Answer{}, failure
+	return answer, failure
 }
 
 // exchange uses the transport itself: unlike http.Client it follows no redirect and keeps no cookie.
@@ -97,10 +98,10 @@ func (c *Client) exchange(req *http.Request) (Answer, error) {
 		return answer, nil
 	}
 	if answer.Body, err = io.ReadAll(io.LimitReader(resp.Body, c.options.MaxAnswer+1)); err != nil {
-		return Answer{}, err
+		return answer, err
 	}
 	if int64(len(answer.Body)) > c.options.MaxAnswer {
-		return Answer{}, ErrTooLarge
+		return answer, ErrTooLarge
 	}
 	return answer, nil
 }

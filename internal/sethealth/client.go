@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -181,10 +182,11 @@ func (c *Client) Check(ctx context.Context) error {
 
 // State is one line on how the last request ended.
 func (c *Client) State() string {
-	if c.breaker.State() == gobreaker.StateClosed {
-		return c.availability.String()
+	state := strings.Replace(c.availability.String(), "sethealth: ", "", 1)
+	if c.breaker.State() != gobreaker.StateClosed {
+		state += ", circuit breaker open"
 	}
-	return c.availability.String() + ", circuit breaker open"
+	return state
 }
 
 // Close closes the idle connections. Requests in progress go on.

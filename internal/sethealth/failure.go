@@ -26,6 +26,7 @@ const (
 	checkAccount = "; check SETHEALTH_KEY and SETHEALTH_SECRET"
 	checkAPI     = "; check that SETHEALTH_URL is Sethealth's API"
 	checkStatus  = "; try again later"
+	checkRequest = "; check SETHEALTH_URL, and TOKEN_TTL and TOKEN_USER_ID, which are sent"
 	checkNetwork = "; check SETHEALTH_URL and the outbound firewall"
 )
 
@@ -60,7 +61,7 @@ func classifyStatus(answer outgoing.Answer) error {
 	case f.status == http.StatusNotFound, f.status == http.StatusMethodNotAllowed:
 		f.class, f.advice = ErrRejected, checkAPI
 	case f.status >= 400 && f.status < 500:
-		f.class = ErrRejected
+		f.class, f.advice = ErrRejected, checkRequest
 	case f.status >= 500 && f.status < 600:
 		f.class, f.advice = ErrUnavailable, checkStatus
 	default: // a redirect, or a success that is not the one agreed on

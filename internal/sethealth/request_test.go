@@ -61,7 +61,7 @@ func TestWhatAnAttemptMeans(t *testing.T) {
 				if row.calls == 1 {
 					assert.Zero(t, time.Since(start), "given up at once")
 				}
-				assert.Contains(t, c.State(), "failed 0s ago: "+err.Error())
+				assert.Contains(t, c.State(), "failed 0s ago: "+strings.TrimPrefix(err.Error(), "sethealth: "))
 
 				u.set(always(200))
 				require.NoError(t, c.Check(t.Context()))

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Problem is one wrong or missing variable.
@@ -84,6 +85,8 @@ func Fault(value string) error {
 	switch {
 	case strings.HasPrefix(value, "\ufeff"), strings.HasPrefix(value, "\xff\xfe"), strings.HasPrefix(value, "\xfe\xff"):
 		return errors.New("begins with a byte order mark; save it as UTF-8 without one")
+	case !utf8.ValidString(value):
+		return errors.New("is not UTF-8")
 	case strings.ContainsRune(value, 0):
 		return errors.New("holds NUL bytes; save it as UTF-8, not UTF-16")
 	case strings.ContainsFunc(value, unicode.IsControl):
@@ -104,8 +107,8 @@ type List []string
 func (l *List) Decode(value string) error {
 	*l = nil
 	for item := range strings.SplitSeq(value, ",") {
-		if item = strings.TrimSpace(item); item == "" {
-			return errors.New("empty item")
+		if item = strings.TrimSpace(item); item == "" || strings.Contains(item, `"`) {
+			return errors.New("an item is empty or in quotes")
 		}
 		*l = append(*l, item)
 	}
@@ -113,7 +116,7 @@ func (l *List) Decode(value string) error {
 }
 
 // MustBe says what a value must look like.
-func (List) MustBe() string { return "a comma-separated list without empty items" }
+func (List) MustBe() string { return "a comma-separated list without empty items or quotes" }
 
 // Prefixes is a comma-separated list of CIDRs.
 type Prefixes []netip.Prefix

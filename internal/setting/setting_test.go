@@ -14,7 +14,6 @@ func TestAValueThatCannotBeMeantIsNamedAndNotShown(t *testing.T) {
 	for name, row := range map[string]struct{ value, fault string }{
 		"plain":                    {"canary", ""},
 		"spaces within":            {"canary and more", ""},
-		"bytes that are no UTF-8":  {"canary\xf0\x9f", ""},
 		"a quote at one end":       {`"canary`, ""},
 		"a lone quote":             {`"`, ""},
 		"different quotes":         {`"canary'`, ""},
@@ -28,6 +27,7 @@ func TestAValueThatCannotBeMeantIsNamedAndNotShown(t *testing.T) {
 		"a tab":                    {"can\tary", "control characters"},
 		"two lines":                {"can\nary", "control characters"},
 		"a C1 control character":   {"can\u0085ary", "control characters"},
+		"bytes that are no UTF-8":  {"canary\xf0\x9f", "not UTF-8"},
 		"NUL within PEM":           {"-----BEGIN PUBLIC KEY-----\n\x00", "NUL"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -56,11 +56,11 @@ func TestProblemsNameEachVariableOnce(t *testing.T) {
 	assert.Empty(t, setting.Each(nil))
 }
 
-func TestListsAreTrimmedAndHaveNoEmptyItems(t *testing.T) {
+func TestListsAreTrimmedAndHaveNoEmptyItemsOrQuotes(t *testing.T) {
 	var l setting.List
 	require.NoError(t, l.Decode(" a , b"))
 	assert.Equal(t, setting.List{"a", "b"}, l)
-	for _, value := range []string{"", "a,", ",a", "a,,b"} {
+	for _, value := range []string{"", "a,", ",a", "a,,b", `["a","b"]`} {
 		require.Error(t, l.Decode(value), value)
 	}
 }
@@ -100,6 +100,7 @@ func TestAddressesAreHTTPSOrOnAHostThatMayBePlain(t *testing.T) {
 		"id.example.com":                     false,
 		"https://":                           false,
 		"https://:443":                       false,
+		"https://id.example.com:99999":       false,
 		"":                                   false,
 	} {
 		err := setting.CheckURL(address, []string{"keycloak"})

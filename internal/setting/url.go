@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -31,10 +32,16 @@ func CheckAnyURL(address string) error {
 
 func parse(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !IsPort(u.Port()) || u.User != nil || u.Fragment != "" {
 		return nil, errors.New("not such a URL")
 	}
 	return u, nil
+}
+
+// IsPort reports a port as browsers write it, or none.
+func IsPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0 && strconv.FormatUint(n, 10) == port
 }
 
 // IsLoopback reports whether a URL's host name is this machine itself, so that what is sent there in
