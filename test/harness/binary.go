@@ -43,7 +43,7 @@ func build(command string) func() (string, error) {
 			dir, flags = filepath.Join(dir, "shipped"), nil
 		}
 		if coverDir != "" {
-			dir, flags = filepath.Join(dir, "cover"), append(flags, "-cover", "-coverpkg=./internal/...,./cmd/tokenvend")
+			dir, flags = filepath.Join(dir, "cover"), append(flags, "-cover", "-covermode=atomic", "-coverpkg=./internal/...,./cmd/tokenvend")
 		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return "", err
