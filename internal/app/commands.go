@@ -29,16 +29,29 @@ func Main(ctx context.Context, args []string, build telemetry.Build, stdout, std
 	case err == nil:
 		return 0
 	case setting.Each(err) != nil:
-		fmt.Fprintln(stderr, err) // one line for each variable
+		say(stderr, err.Error()) // one line for each variable
 		return 2
 	case errors.Is(err, errUsage):
-		fmt.Fprintln(stderr, "tokenvend:", err)
+		say(stderr, "tokenvend: "+err.Error())
 		return 2
 	case errors.Is(err, errReported):
 		return 1
 	default:
-		fmt.Fprintln(stderr, "tokenvend:", oneLine(err))
+		say(stderr, "tokenvend: "+oneLine(err))
 		return 1
+	}
+}
+
+// say prints to standard error, and waits a second at most for a reader that stalls: the log may go there too.
+func say(stderr io.Writer, text string) {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		fmt.Fprintln(stderr, text)
+	}()
+	select {
+	case <-said:
+	case <-time.After(time.Second):
 	}
 }
 
