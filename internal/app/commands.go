@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -29,7 +30,11 @@ func Main(ctx context.Context, args []string, build telemetry.Build, stdout, std
 	case err == nil:
 		return 0
 	case setting.Each(err) != nil:
-		say(stderr, err.Error()) // one line for each variable
+		text := err.Error() // one line for each variable
+		for _, warning := range misspelt(os.Environ()) {
+			text += "\nwarning " + warning
+		}
+		say(stderr, text)
 		return 2
 	case errors.Is(err, errUsage):
 		say(stderr, "tokenvend: "+err.Error())

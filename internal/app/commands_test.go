@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"testing"
@@ -36,5 +37,16 @@ func TestAStandardErrorThatStallsDoesNotKeepACommandFromEnding(t *testing.T) {
 				assert.LessOrEqual(t, time.Since(start), time.Second)
 			})
 		})
+	}
+}
+
+func TestAProbableMisspellingIsToldBesideWhatIsMissing(t *testing.T) {
+	environment(t, env{"CORS_ALLOWED_ORIGINS": "-", "CORS_ALLOWED_ORIGIN": "https://canary.example.com"})
+	for _, command := range []string{"serve", "check"} {
+		var stdout, stderr bytes.Buffer
+		assert.Equal(t, 2, app.Main(t.Context(), []string{command}, build, &stdout, &stderr))
+		assert.Empty(t, stdout.String())
+		assert.Regexp(t, "^CORS_ALLOWED_ORIGINS is required .*\nwarning CORS_ALLOWED_ORIGIN is not a variable of tokenvend; "+
+			"CORS_ALLOWED_ORIGINS was probably meant\n$", stderr.String())
 	}
 }
