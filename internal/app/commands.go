@@ -26,7 +26,12 @@ var errUsage = errors.New("try: tokenvend help")
 // 1 for every other failure. ctx ends with the first signal.
 func Main(ctx context.Context, args []string, build telemetry.Build, stdout, stderr io.Writer) int {
 	log.SetOutput(io.Discard) // net/http prints with it what a server sends unasked, our own request for example
-	switch err := command(ctx, args, build, stdout, stderr); {
+	out := &output{to: stdout}
+	err := command(ctx, args, build, out, stderr)
+	if err == nil {
+		err = out.failed
+	}
+	switch {
 	case err == nil:
 		return 0
 	case setting.Each(err) != nil:
@@ -45,6 +50,20 @@ func Main(ctx context.Context, args []string, build telemetry.Build, stdout, std
 		say(stderr, "tokenvend: "+oneLine(err))
 		return 1
 	}
+}
+
+// output is a standard output that remembers that something could not be written.
+type output struct {
+	to     io.Writer
+	failed error
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (n int, err error) {
+	if n, err = o.to.Write(p); err != nil {
+		o.failed = err
+	}
+	return n, err
 }
 
 // say prints to standard error, and waits a second at most for a reader that stalls: the log may go there too.

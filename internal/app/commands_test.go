@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"net/http/httptest"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/app"
+	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
 )
 
 func TestAStandardErrorThatStallsDoesNotKeepACommandFromEnding(t *testing.T) {
@@ -48,5 +52,19 @@ func TestAProbableMisspellingIsToldBesideWhatIsMissing(t *testing.T) {
 		assert.Empty(t, stdout.String())
 		assert.Regexp(t, "^CORS_ALLOWED_ORIGINS is required .*\nwarning CORS_ALLOWED_ORIGIN is not a variable of tokenvend; "+
 			"CORS_ALLOWED_ORIGINS was probably meant\n$", stderr.String())
+	}
+}
+
+func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
+	upstream := httptest.NewServer(emulator.New(emulator.Options{Key: secret.New("k"), Secret: secret.New("s")}))
+	defer upstream.Close()
+	environment(t, env{"SETHEALTH_URL": upstream.URL})
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer full.Close()
+	for _, command := range []string{"token", "help", "version"} {
+		var stderr bytes.Buffer
+		assert.Equal(t, 1, app.Main(t.Context(), []string{command}, build, full, &stderr), command)
+		assert.Equal(t, "tokenvend: write /dev/full: no space left on device\n", stderr.String())
 	}
 }
