@@ -166,8 +166,8 @@ func credential(content string) (string, error) {
 	text, _ := strings.CutSuffix(content, "\n")
 	text = strings.TrimSuffix(text, "\r")
 	switch {
-	case text == "":
-		return "", errors.New("the file is empty")
+	case strings.TrimSpace(text) == "":
+		return "", errors.New("the file is empty or blank")
 	case strings.HasPrefix(text, "\n"), strings.HasPrefix(text, "\r\n"):
 		return "", errors.New("the file begins with a blank line")
 	case strings.HasSuffix(text, "\n") && !setting.IsPEM(text):
@@ -175,6 +175,9 @@ func credential(content string) (string, error) {
 	}
 	if err := setting.Fault(text); err != nil {
 		return "", fmt.Errorf("the file %w", err)
+	}
+	if strings.TrimSpace(text) != text && !setting.IsPEM(text) {
+		return "", errors.New("the file begins or ends with white space")
 	}
 	return text, nil
 }
