@@ -97,7 +97,7 @@ func (a *app) run(ctx context.Context, l Listeners) error {
 
 	select {
 	case err := <-failed:
-		return fmt.Errorf("app: serving: %w", err)
+		return fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
 	}
 	return a.drain(public)
@@ -120,7 +120,7 @@ func (a *app) drain(public *http.Server) error {
 	defer cancel()
 	if err := public.Shutdown(ctx); err != nil {
 		_ = public.Close()
-		return errors.New("app: requests were still in flight after SHUTDOWN_TIMEOUT and were cut off")
+		return errors.New("requests were still in flight after SHUTDOWN_TIMEOUT and were cut off")
 	}
 	a.log.Info("drained")
 	return nil

@@ -2,6 +2,7 @@ package secret
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -54,7 +55,7 @@ func (w *Watcher) watch(ctx context.Context, s Source) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	// Others may read a Source again too, so a change is what differs from the value logged last.
-	for logged, broken := s.Get(), false; ; {
+	for logged, fault := s.Get(), ""; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -66,13 +67,14 @@ func (w *Watcher) watch(ctx context.Context, s Source) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
+		known := fault
+		if fault = ""; err != nil {
+			fault = errors.Unwrap(err).Error()                // without the variable
 			w.reloads.WithLabelValues(s.name, "failed").Inc() // each time: an alert must last as long as the fault
-			if !broken {
-				w.log.Error("file cannot be used, the old content stays in use", "variable", s.name, "error", err.Error())
-			}
 		}
-		broken = err != nil
+		if fault != "" && fault != known {
+			w.log.Error("file cannot be used, the old content stays in use", "variable", s.name, "error", fault)
+		}
 		if now := s.Get(); now != logged {
 			logged = now
 			w.reloads.WithLabelValues(s.name, "changed").Inc()

@@ -146,7 +146,7 @@ func TestContentThatIsOfNoUseKeepsTheOldValueAndIsToldOnce(t *testing.T) {
 				tick()
 				assert.Equal(t, canary, v.Get().Reveal())
 				assert.Equal(t, 1, strings.Count(logged.String(), `"level":"ERROR"`), logged.String())
-				assert.Contains(t, logged.String(), "NAME_FILE: ")
+				assert.NotContains(t, logged.String(), "NAME_FILE: ", "the line names the variable already")
 				assertSealed(t, logged.String(), "log")
 				count(t, reg, `tokenvend_file_reloads_total{outcome="changed",variable="NAME_FILE"} 0
 tokenvend_file_reloads_total{outcome="failed",variable="NAME_FILE"} 6`)
@@ -159,4 +159,15 @@ tokenvend_file_reloads_total{outcome="failed",variable="NAME_FILE"} 6`)
 			})
 		})
 	}
+}
+
+func TestAnotherFaultOfABrokenFileIsToldToo(t *testing.T) {
+	v, path := file(t, canary)
+	followed(t, []secret.Source{v}, func(t *testing.T, logged *bytes.Buffer, _ *prometheus.Registry) {
+		write(t, path, "")
+		tick()
+		require.NoError(t, os.Remove(path))
+		tick()
+		assert.Regexp(t, `(?s)^[^\n]*"error":"the file is empty[^\n]*\n[^\n]*"error":"no such file[^\n]*\n$`, logged.String())
+	})
 }
