@@ -56,6 +56,7 @@ type ServerConfig struct {
 // lists it, and Config holds the rest.
 func LoadConfig() (*Config, error) {
 	c := &Config{}
+	defer secret.ReadAhead(files())()
 	var problems setting.Problems
 	for _, v := range variables(reflect.ValueOf(c).Elem()) {
 		v.read(&problems)
@@ -74,6 +75,19 @@ func LoadConfig() (*Config, error) {
 }
 
 const fileSuffix = "_FILE"
+
+// files are those that LoadConfig reads.
+func files() []string {
+	all := telemetry.Files()
+	for _, v := range Variables() {
+		for _, name := range v.Names() {
+			if file := os.Getenv(name); file != "" && strings.HasSuffix(name, fileSuffix) {
+				all = append(all, file)
+			}
+		}
+	}
+	return all
+}
 
 // Variable is one environment variable.
 type Variable struct {

@@ -1,10 +1,12 @@
 package app_test
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +133,30 @@ func TestAFaultIsOneLineThatNamesItsVariableAndShowsNoValue(t *testing.T) {
 			assert.True(t, strings.HasPrefix(problems[0].Error(), row.fault), "%s: %s", row.fault, problems[0])
 			assert.NotContains(t, problems[0].Error(), "canary")
 		}
+	}
+}
+
+func TestFilesThatDoNotAnswerAreNamedInTheTimeOfOne(t *testing.T) {
+	silent := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(silent, 0o600))
+	writer, err := os.OpenFile(silent, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer writer.Close()
+	files := []string{
+		"SETHEALTH_KEY_FILE", "SETHEALTH_SECRET_FILE", "REDIS_URL_FILE", "DENIED_USERS_FILE",
+		"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+	}
+	all := env{"SETHEALTH_KEY": "-", "SETHEALTH_SECRET": "-", "OTEL_EXPORTER_OTLP_ENDPOINT": "https://c"}
+	for n, name := range files {
+		all[name] = fmt.Sprint(silent, n)
+		require.NoError(t, os.Symlink(silent, all[name]))
+	}
+	environment(t, all)
+	start := time.Now()
+	_, err = app.LoadConfig()
+	assert.Less(t, time.Since(start), 3*time.Second, "one takes 0.8 s")
+	for _, name := range files {
+		assert.Contains(t, fmt.Sprintln(err), name+" must ")
 	}
 }
 

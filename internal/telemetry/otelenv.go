@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
@@ -123,20 +124,35 @@ func arePairs(list string, headers bool) bool {
 func exporterTLS(p *setting.Problems) *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if variable, file := exporterVariable("CERTIFICATE"); file != "" {
-		pem, err := os.ReadFile(file)
 		config.RootCAs = x509.NewCertPool()
-		if err != nil || !config.RootCAs.AppendCertsFromPEM(pem) {
+		if !config.RootCAs.AppendCertsFromPEM(content(variable, file)) {
 			p.Add(variable, "must name a PEM file of certificates")
 		}
 	}
 	variable, chain := exporterVariable("CLIENT_CERTIFICATE")
 	keyVariable, key := exporterVariable("CLIENT_KEY")
 	if chain != "" || key != "" {
-		pair, err := tls.LoadX509KeyPair(chain, key)
+		pair, err := tls.X509KeyPair(content(variable, chain), content(keyVariable, key))
 		if err != nil {
 			p.Add(variable, "must name a PEM file of certificates, and %s one of their key", keyVariable)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
 	return config
+}
+
+// content is that of a file, or nothing. A file that never ends or does not answer holds up nobody.
+func content(variable, path string) []byte {
+	file, _ := secret.TextFile(variable, path)
+	return []byte(file.Get().Reveal())
+}
+
+// Files are those that [Config.Validate] reads.
+func Files() (files []string) {
+	for _, name := range []string{"CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"} {
+		if _, file := exporterVariable(name); file != "" && tracingWanted() {
+			files = append(files, file)
+		}
+	}
+	return files
 }

@@ -36,6 +36,7 @@ func TestAVariableThatCannotWorkIsRefusedWithoutItsValue(t *testing.T) {
 		"OTEL_EXPORTER_OTLP_TIMEOUT":                   "canary",
 		"OTEL_EXPORTER_OTLP_COMPRESSION":               "canary",
 		"OTEL_EXPORTER_OTLP_CERTIFICATE":               "/nonexistent/canary",
+		"OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE":        "/dev/zero",
 		"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE":        "/nonexistent/canary",
 		"OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE": "/nonexistent/canary",
 		"OTEL_EXPORTER_OTLP_INSECURE":                  "true",
