@@ -1,7 +1,9 @@
 package app
 
 import (
+	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
 // certificate is the TLS pair of the public listener. A renewed pair is taken up as soon as both of its
@@ -18,33 +21,40 @@ type certificate struct {
 	pair       atomic.Pointer[tls.Certificate]
 }
 
-func newCertificate(chainFile, keyFile string) (*certificate, error) {
-	chain, err := secret.FromFile("TLS_CERT_FILE", chainFile)
-	if err != nil {
-		return nil, err
-	}
-	key, err := secret.FromFile("TLS_KEY_FILE", keyFile)
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair([]byte(chain.Get().Reveal()), []byte(key.Get().Reveal()))
-	if err != nil {
-		return nil, err
-	}
-	c := &certificate{chain: chain, key: key}
-	c.pair.Store(&pair)
-	// Both files as they are now: either one alone says nothing.
-	renew := func(string) error {
-		pair, err := tls.LoadX509KeyPair(chainFile, keyFile)
-		if err != nil {
-			return errors.New("the certificate and the key are not a pair") // the library's own error may quote the file
-		}
-		c.pair.Store(&pair)
+// newCertificate reads the pair, and follows its files. It is nil if there are problems.
+func newCertificate(p *setting.Problems, chainFile, keyFile string) *certificate {
+	c := &certificate{chain: openFile(p, "TLS_CERT_FILE", chainFile), key: openFile(p, "TLS_KEY_FILE", keyFile)}
+	if !c.take(p, c.chain, c.key) {
 		return nil
 	}
-	chain.SetValidator(renew)
-	key.SetValidator(renew)
-	return c, nil
+	// Both files as they are now: either one alone says nothing.
+	renew := func(string) error {
+		var p setting.Problems
+		if !c.take(&p, openFile(&p, "TLS_CERT_FILE", chainFile), openFile(&p, "TLS_KEY_FILE", keyFile)) {
+			return errors.New("the certificate and the key are not a pair")
+		}
+		return nil
+	}
+	c.chain.SetValidator(renew)
+	c.key.SetValidator(renew)
+	return c
+}
+
+// take makes the two the pair that serves, or names each that is wrong: the library's own error may quote a file.
+func (c *certificate) take(p *setting.Problems, chainFile, keyFile secret.Source) bool {
+	chain, key := []byte(chainFile.Get().Reveal()), []byte(keyFile.Get().Reveal())
+	pair, err := tls.X509KeyPair(chain, key)
+	if err == nil {
+		c.pair.Store(&pair)
+		return true
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(chain) {
+		p.Add("TLS_CERT_FILE", "must name a PEM certificate chain")
+	}
+	if !p.Has("TLS_CERT_FILE") || !bytes.Contains(key, []byte("PRIVATE KEY-----")) {
+		p.Add("TLS_KEY_FILE", "must name the PEM key of the certificate in TLS_CERT_FILE, without a password")
+	}
+	return false
 }
 
 func (c *certificate) config() *tls.Config {

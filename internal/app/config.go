@@ -170,11 +170,20 @@ func (v Variable) readSource(source *secret.Source, problems *setting.Problems) 
 	case source.IsSet():
 		*source = secret.Static(v.Name, source.Get())
 	case path != "":
-		var err error
-		if *source, err = secret.FromFile(file, path); err != nil {
-			problems.Add(file, "must name a file that can be used: %s", errors.Unwrap(err))
-		}
+		*source = openFile(problems, file, path)
 	}
+}
+
+// openFile reads the file that a variable names, if it is set.
+func openFile(p *setting.Problems, variable, path string) secret.Source {
+	if path == "" {
+		return secret.Source{}
+	}
+	source, err := secret.FromFile(variable, path)
+	if err != nil {
+		p.Add(variable, "must name a file that can be used: %s", errors.Unwrap(err))
+	}
+	return source
 }
 
 // mustBe says what a value of the field's type must look like.
@@ -209,10 +218,9 @@ func (c *ServerConfig) validate() error {
 		p.Required("TLS_CERT_FILE", "the certificate of TLS_KEY_FILE")
 	case c.TLSKeyFile == "" && c.TLSCertFile != "":
 		p.Required("TLS_KEY_FILE", "the key of TLS_CERT_FILE")
-	case c.TLSCertFile != "":
-		if c.certificate, err = newCertificate(c.TLSCertFile, c.TLSKeyFile); err != nil {
-			p.Add("TLS_CERT_FILE", "must, with TLS_KEY_FILE, name a PEM certificate chain and its key: %s", err)
-		}
+	}
+	if c.TLSCertFile != "" || c.TLSKeyFile != "" {
+		c.certificate = newCertificate(&p, c.TLSCertFile, c.TLSKeyFile)
 	}
 	p.Between("SHUTDOWN_DELAY", c.ShutdownDelay, 0, 10*time.Minute)
 	p.Between("SHUTDOWN_TIMEOUT", c.ShutdownTimeout, 0, 10*time.Minute)

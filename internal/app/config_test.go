@@ -121,9 +121,6 @@ func TestAFaultIsOneLineThatNamesItsVariableAndShowsNoValue(t *testing.T) {
 		{env{"BASE_PATH": "/x/"}, "BASE_PATH "},
 		{env{"BASE_PATH": "/"}, "BASE_PATH "},
 		{env{"CORS_ALLOWED_ORIGINS": "https://a.example.com,"}, "CORS_ALLOWED_ORIGINS must be a comma-separated list without empty items"},
-		{env{"TLS_KEY_FILE": "/canary"}, "TLS_CERT_FILE is required"},
-		{env{"TLS_CERT_FILE": "/canary"}, "TLS_KEY_FILE is required"},
-		{env{"TLS_KEY_FILE": "/canary", "TLS_CERT_FILE": "/canary"}, "TLS_CERT_FILE must"},
 	} {
 		problems := wrong(t, row.env)
 		for name := range row.env {
@@ -136,6 +133,37 @@ func TestAFaultIsOneLineThatNamesItsVariableAndShowsNoValue(t *testing.T) {
 	}
 }
 
+func TestEachWrongFileOfATLSPairIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	chain, key := pairOfFiles(t)
+	other := filepath.Join(dir, "other")
+	require.NoError(t, os.WriteFile(other, []byte("-----BEGIN CANARY-----\nMA==\n-----END CANARY-----\n"), 0o600))
+	const noFile = " must name a file that can be used: no such file or directory"
+	const noChain = "TLS_CERT_FILE must name a PEM certificate chain"
+	const noKey = "TLS_KEY_FILE must name the PEM key of the certificate in TLS_CERT_FILE, without a password"
+	_, keyOfAnother := pairOfFiles(t)
+	for name, row := range map[string]struct {
+		chain, key string
+		faults     []string
+	}{
+		"both missing":            {"/canary", "/canary", []string{"TLS_CERT_FILE" + noFile, "TLS_KEY_FILE" + noFile}},
+		"the chain missing":       {"/canary", key, []string{"TLS_CERT_FILE" + noFile}},
+		"the key missing":         {chain, "/canary", []string{"TLS_KEY_FILE" + noFile}},
+		"only a missing chain":    {"/canary", "-", []string{"TLS_KEY_FILE is required (the key of TLS_CERT_FILE)", "TLS_CERT_FILE" + noFile}},
+		"only a missing key":      {"-", "/canary", []string{"TLS_CERT_FILE is required (the certificate of TLS_KEY_FILE)", "TLS_KEY_FILE" + noFile}},
+		"other PEM":               {other, other, []string{noChain, noKey}},
+		"the two in wrong places": {key, chain, []string{noChain, noKey}},
+		"another key":             {chain, keyOfAnother, []string{noKey}},
+	} {
+		var faults []string
+		for _, problem := range wrong(t, env{"TLS_CERT_FILE": row.chain, "TLS_KEY_FILE": row.key}) {
+			faults = append(faults, problem.Error())
+		}
+		assert.ElementsMatch(t, row.faults, faults, name)
+	}
+	assert.Empty(t, wrong(t, env{"TLS_CERT_FILE": chain, "TLS_KEY_FILE": key}))
+}
+
 func TestFilesThatDoNotAnswerAreNamedInTheTimeOfOne(t *testing.T) {
 	silent := filepath.Join(t.TempDir(), "pipe")
 	require.NoError(t, syscall.Mkfifo(silent, 0o600))
@@ -143,7 +171,7 @@ func TestFilesThatDoNotAnswerAreNamedInTheTimeOfOne(t *testing.T) {
 	require.NoError(t, err)
 	defer writer.Close()
 	files := []string{
-		"SETHEALTH_KEY_FILE", "SETHEALTH_SECRET_FILE", "REDIS_URL_FILE", "DENIED_USERS_FILE",
+		"SETHEALTH_KEY_FILE", "SETHEALTH_SECRET_FILE", "REDIS_URL_FILE", "DENIED_USERS_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE",
 		"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
 	}
 	all := env{"SETHEALTH_KEY": "-", "SETHEALTH_SECRET": "-", "OTEL_EXPORTER_OTLP_ENDPOINT": "https://c"}

@@ -1,4 +1,15 @@
 package app
 
+import (
+	"crypto/tls"
+
+	"github.com/sethealth/tokenvend/internal/secret"
+)
+
 // Misspelt finds names that are nearly ours.
 var Misspelt = misspelt
+
+// Certificate is the chain of the TLS pair, and how to get the pair in use.
+func (c *Config) Certificate() (chain secret.Source, pair func() *tls.Certificate) {
+	return c.Server.certificate.chain, c.Server.certificate.pair.Load
+}
