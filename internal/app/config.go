@@ -3,7 +3,6 @@ package app
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -202,13 +201,12 @@ func mustBe(v reflect.Value) string {
 
 func (c *ServerConfig) validate() error {
 	var p setting.Problems
-	port, err := strconv.ParseUint(cmp.Or(c.Port, "8080"), 10, 16)
-	if err != nil || port == 0 {
+	port := cmp.Or(c.Port, "8080")
+	if !isPort(port) {
 		p.Add("PORT", "must be a port, from 1 to 65535")
+		port = "8080"
 	}
-	if c.ListenAddr == "" {
-		c.ListenAddr = fmt.Sprintf(":%d", port)
-	}
+	c.ListenAddr = cmp.Or(c.ListenAddr, ":"+port)
 	checkAddress(&p, "LISTEN_ADDR", c.ListenAddr)
 	if c.AdminAddr != "off" {
 		checkAddress(&p, "ADMIN_ADDR", c.AdminAddr)
@@ -236,6 +234,11 @@ func checkAddress(p *setting.Problems, variable, value string) {
 	p.Add(variable, "must be an address such as :8080 or 127.0.0.1:8080")
 }
 
+func isPort(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && port != 0
+}
+
 // checkProxies finds a proxy that net/http would leave out without a word, or fail every request for.
 func checkProxies() error {
 	var p setting.Problems
@@ -244,11 +247,13 @@ func checkProxies() error {
 		if value == "" {
 			continue
 		}
-		if !strings.Contains(value, "://") {
+		short := !strings.Contains(value, "://") // host:port
+		if short {
 			value = "http://" + value
 		}
 		u, err := url.Parse(value)
-		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
+		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) ||
+			(short || u.Port() != "") && !isPort(u.Port()) {
 			p.Add(name, "must be the URL of a proxy, such as http://proxy.example.com:3128")
 		}
 	}

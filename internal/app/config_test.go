@@ -115,6 +115,11 @@ func TestAFaultIsOneLineThatNamesItsVariableAndShowsNoValue(t *testing.T) {
 		{env{"SETHEALTH_TEST_MODE": "canary"}, "SETHEALTH_TEST_MODE must be true or false"},
 		{env{"TRUSTED_PROXIES": "::ffff:10.0.0.0/104"}, "TRUSTED_PROXIES must be a comma-separated list of CIDRs"},
 		{env{"HTTPS_PROXY": "http://can ary:1"}, "HTTPS_PROXY must be the URL"},
+		{env{"HTTPS_PROXY": "http:/canary:3128"}, "HTTPS_PROXY must be the URL"},
+		{env{"HTTPS_PROXY": "canary"}, "HTTPS_PROXY must be the URL"},
+		{env{"HTTPS_PROXY": "3128"}, "HTTPS_PROXY must be the URL"},
+		{env{"https_proxy": "http://canary:99999"}, "https_proxy must be the URL"},
+		{env{"HTTPS_PROXY": "ftp://canary:1"}, "HTTPS_PROXY must be the URL"},
 		{env{"OTEL_EXPORTER_OTLP_ENDPOINT": "canary:4317"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be"},
 		{env{"DENIED_USERS_FILE": dir + "/canary"}, "DENIED_USERS_FILE "},
 		{env{"PORT": "0"}, "PORT must be a port"},
@@ -185,6 +190,12 @@ func TestFilesThatDoNotAnswerAreNamedInTheTimeOfOne(t *testing.T) {
 	assert.Less(t, time.Since(start), 3*time.Second, "one takes 0.8 s")
 	for _, name := range files {
 		assert.Contains(t, fmt.Sprintln(err), name+" must ")
+	}
+}
+
+func TestAProxyIsWhatTheLibraryTakesForOne(t *testing.T) {
+	for _, proxy := range []string{"proxy:3128", "user:pass@proxy.example.com:3128", "http://proxy", "https://user@[::1]:8443/", "socks5://10.0.0.1:1080"} {
+		assert.Empty(t, wrong(t, env{"HTTPS_PROXY": proxy}), proxy)
 	}
 }
 
