@@ -149,6 +149,14 @@ func (v Variable) read(problems *setting.Problems) {
 		problems.Add(v.Name, "%s", err)
 		return
 	}
+	if value != "" && v.value.Kind() == reflect.Int { // envconfig would take 0100 for 64
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			problems.Add(v.Name, "must be %s", mustBe(v.value))
+			return
+		}
+		_ = os.Setenv(v.Name, strconv.Itoa(n))
+	}
 	one := reflect.New(reflect.StructOf([]reflect.StructField{v.field}))
 	if envconfig.Process("", one.Interface()) != nil {
 		problems.Add(v.Name, "must be %s", mustBe(v.value))
