@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
@@ -57,11 +59,27 @@ func check(ctx context.Context, build telemetry.Build, stdout io.Writer) error {
 
 // warnings are what is configured and probably not meant.
 func (a *app) warnings() []string {
-	all := append(misspelt(os.Environ()), a.sessions.Warnings()...)
+	all := slices.Concat(misspelt(os.Environ()), authorities(), a.sessions.Warnings())
 	if a.redis != nil {
 		all = append(all, a.redis.Warnings()...)
 	}
 	return all
+}
+
+// authorities finds an SSL_CERT_FILE of which Go takes nothing, without a word.
+func authorities() []string {
+	path := os.Getenv("SSL_CERT_FILE")
+	if path == "" {
+		return nil
+	}
+	file, err := secret.TextFile("SSL_CERT_FILE", path)
+	switch {
+	case err != nil:
+		return []string{"SSL_CERT_FILE must name a PEM file of certificates: " + errors.Unwrap(err).Error()}
+	case !x509.NewCertPool().AppendCertsFromPEM([]byte(file.Get().Reveal())):
+		return []string{"SSL_CERT_FILE must name a PEM file of certificates: the file holds no certificate"}
+	}
+	return nil
 }
 
 // misspelt finds set variables whose name is one or two letters from one of ours.
