@@ -66,7 +66,7 @@ func (o *output) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// say prints to standard error, and waits a second at most for a reader that stalls: the log may go there too.
+// say prints to standard error, and waits a little for a reader that stalls: the log may go there too.
 func say(stderr io.Writer, text string) {
 	said := make(chan struct{})
 	go func() {
@@ -75,7 +75,7 @@ func say(stderr io.Writer, text string) {
 	}()
 	select {
 	case <-said:
-	case <-time.After(time.Second):
+	case <-time.After(time.Second / 2):
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -199,4 +200,19 @@ func TestTheAdminListenerShowsWhatThePublicOneDoesNot(t *testing.T) {
 	assert.NotContains(t, s.AdminGet("/metrics"), "alice")
 	assert.Regexp(t, `(?m)^ready\nsethealth: \w.*\njwt: ok`, s.AdminGet("/readyz"))
 	assert.Empty(t, harness.Start(t, harness.NewSethealth(t).Env().With(harness.Env{"ADMIN_ADDR": "off"})).Admin)
+}
+
+func TestADrainThatTimesOutEndsTheProcessWhileNobodyReadsItsLog(t *testing.T) {
+	reader, stalled, err := os.Pipe()
+	require.NoError(t, err)
+	defer reader.Close()
+	require.NoError(t, stalled.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+	_, err = stalled.Write(make([]byte, 1<<20)) // more than a pipe holds
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	s := harness.StartTo(t, harness.NewSethealth(t).Env().With(harness.Env{"SHUTDOWN_TIMEOUT": "10ms"}), stalled)
+	slow, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	require.NoError(t, err)
+	defer slow.Close()
+	require.Equal(t, 200, s.Do("GET", "/healthz", "").Status, "the slow one was accepted before")
+	assert.Equal(t, 1, s.Stop())
 }
