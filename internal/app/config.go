@@ -55,7 +55,6 @@ type ServerConfig struct {
 // lists it, and Config holds the rest.
 func LoadConfig() (*Config, error) {
 	c := &Config{}
-	defer secret.ReadAhead(files())()
 	var problems setting.Problems
 	for _, v := range variables(reflect.ValueOf(c).Elem()) {
 		v.read(&problems)
@@ -74,19 +73,6 @@ func LoadConfig() (*Config, error) {
 }
 
 const fileSuffix = "_FILE"
-
-// files are those that LoadConfig reads.
-func files() []string {
-	all := telemetry.Files()
-	for _, v := range Variables() {
-		for _, name := range v.Names() {
-			if file := os.Getenv(name); file != "" && strings.HasSuffix(name, fileSuffix) {
-				all = append(all, file)
-			}
-		}
-	}
-	return all
-}
 
 // Variable is one environment variable.
 type Variable struct {
@@ -150,12 +136,10 @@ func (v Variable) read(problems *setting.Problems) {
 		return
 	}
 	if value != "" && v.value.Kind() == reflect.Int { // envconfig would take 0100 for 64
-		n, err := strconv.Atoi(value)
-		if err != nil {
+		if n, err := strconv.Atoi(value); err != nil || strconv.Itoa(n) != value {
 			problems.Add(v.Name, "must be %s", mustBe(v.value))
 			return
 		}
-		_ = os.Setenv(v.Name, strconv.Itoa(n))
 	}
 	one := reflect.New(reflect.StructOf([]reflect.StructField{v.field}))
 	if envconfig.Process("", one.Interface()) != nil {
@@ -210,7 +194,7 @@ func mustBe(v reflect.Value) string {
 func (c *ServerConfig) validate() error {
 	var p setting.Problems
 	port := cmp.Or(c.Port, "8080")
-	if !isPort(port) {
+	if !setting.IsPort(port) {
 		p.Add("PORT", "must be a port, from 1 to 65535")
 		port = "8080"
 	}
@@ -242,11 +226,6 @@ func checkAddress(p *setting.Problems, variable, value string) {
 	p.Add(variable, "must be an address such as :8080 or 127.0.0.1:8080")
 }
 
-func isPort(text string) bool {
-	port, err := strconv.ParseUint(text, 10, 16)
-	return err == nil && port != 0
-}
-
 // checkProxies finds a proxy that net/http would leave out without a word, or fail every request for.
 func checkProxies() error {
 	var p setting.Problems
@@ -255,13 +234,13 @@ func checkProxies() error {
 		if value == "" {
 			continue
 		}
-		short := !strings.Contains(value, "://") // host:port
+		short := !strings.Contains(value, "://") // a host, with or without a port
 		if short {
 			value = "http://" + value
 		}
 		u, err := url.Parse(value)
 		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) ||
-			(short || u.Port() != "") && !isPort(u.Port()) {
+			!setting.IsPort(u.Port()) || short && u.Port() == "" && !strings.Contains(u.Host, ".") {
 			p.Add(name, "must be the URL of a proxy, such as http://proxy.example.com:3128")
 		}
 	}

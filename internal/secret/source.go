@@ -4,11 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/sethealth/tokenvend/internal/setting"
 )
+
+const (
+	// maxFile bounds what is read from a file, in bytes.
+	maxFile = 1 << 20
+	// startTimeout bounds the first reading of a file, so that a wrong configuration is reported within
+	// a second.
+	startTimeout = 800 * time.Millisecond
+)
+
+var errReading = errors.New("the file did not answer in time")
 
 // Source is a credential, or other file content, that may change while the service runs. It is a handle
 // that may be copied; the zero Source was not given.
@@ -44,12 +58,10 @@ func fromFile(name, path string, parse func(string) (string, error)) (Source, er
 	}
 	s := Static(name, Value{})
 	s.path, s.parse, s.reading = path, parse, make(chan struct{}, 1)
-	content, err := readFirst(path)
-	if err == nil {
-		err = s.take(content)
-	}
-	if err != nil {
-		return Source{}, fmt.Errorf("%s: %w", name, err)
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := s.Reload(ctx); err != nil {
+		return Source{}, err
 	}
 	return s, nil
 }
@@ -106,14 +118,12 @@ func (s Source) Reload(ctx context.Context) error {
 
 func (s *source) read() error {
 	content, err := readFile(s.path)
+	if path, ok := errors.AsType[*os.PathError](err); ok {
+		err = path.Err // the operator knows the path by the variable
+	}
 	if err != nil {
 		return err
 	}
-	return s.take(content)
-}
-
-// take makes the content of the file the current value.
-func (s *source) take(content string) error {
 	text, err := s.parse(content)
 	if err != nil {
 		return err
@@ -131,6 +141,25 @@ func (s *source) take(content string) error {
 	return nil
 }
 
+func readFile(path string) (string, error) {
+	// Opening a pipe would wait for its writer for good, and whatever took its place would never be read.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(readTimeout)) // of a pipe; other files have none
+	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	info, statErr := f.Stat()
+	switch {
+	case len(content) > maxFile:
+		err = errors.New("the file is larger than 1 MiB")
+	case errors.Is(err, os.ErrDeadlineExceeded), len(content) == 0 && statErr == nil && info.Mode()&os.ModeNamedPipe != 0:
+		err = errReading
+	}
+	return string(content), err
+}
+
 // credential trims one newline at the end of a file, and refuses what cannot be meant. How PEM ends does
 // not matter to anybody.
 func credential(content string) (string, error) {
@@ -146,9 +175,6 @@ func credential(content string) (string, error) {
 	}
 	if err := setting.Fault(text); err != nil {
 		return "", fmt.Errorf("the file %w", err)
-	}
-	if strings.TrimSpace(text) != text && !setting.IsPEM(text) {
-		return "", errors.New("the file begins or ends with white space")
 	}
 	return text, nil
 }

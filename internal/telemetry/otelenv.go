@@ -146,13 +146,3 @@ func content(variable, path string) []byte {
 	file, _ := secret.TextFile(variable, path)
 	return []byte(file.Get().Reveal())
 }
-
-// Files are those that [Config.Validate] reads.
-func Files() (files []string) {
-	for _, name := range []string{"CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"} {
-		if _, file := exporterVariable(name); file != "" && tracingWanted() {
-			files = append(files, file)
-		}
-	}
-	return files
-}
