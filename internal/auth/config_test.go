@@ -45,6 +45,7 @@ func TestAConfigurationNamesEveryFault(t *testing.T) {
 		"an issuer in plaintext":            {func(o *options) { o.Secret = o.PublicKey; o.Issuers = setting.List{"http://idp.example"} }, "JWT_ISSUER must be an https:// URL"},
 		"a key set in plaintext":            {func(o *options) { o.Secret = o.PublicKey; o.JWKSURL = "http://idp.example/keys" }, "JWT_JWKS_URL must be an https:// URL"},
 		"no audience":                       {func(o *options) { o.Audience = nil }, "JWT_AUDIENCE is required"},
+		"audiences as JSON":                 {func(o *options) { o.Audience = setting.List{`["a"`, `"b"]`} }, "JWT_AUDIENCE must be a comma-separated list without quotes"},
 		"any beside an audience":            {func(o *options) { o.Audience = setting.List{"any", "a"} }, "JWT_AUDIENCE must be any, or"},
 		"none as an algorithm":              {func(o *options) { o.Algorithms = setting.List{"HS256", "none"} }, "JWT_ALGORITHMS must be"},
 		"RSA with a secret":                 {func(o *options) { o.Algorithms = setting.List{"RS256"} }, "JWT_ALGORITHMS must be"},

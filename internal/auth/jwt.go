@@ -47,6 +47,9 @@ func (c *Config) validateJWT(p *setting.Problems) {
 	if len(j.Audience) == 0 {
 		p.Required("JWT_AUDIENCE", "the aud of your API's tokens; any switches the check off")
 	}
+	if strings.Contains(strings.Join(j.Audience, ""), `"`) {
+		p.Add("JWT_AUDIENCE", "must be a comma-separated list without quotes and brackets")
+	}
 	if len(j.Audience) > 1 && slices.Contains(j.Audience, anyAudience) {
 		p.Add("JWT_AUDIENCE", "must be any, or a list of audiences")
 	}

@@ -107,8 +107,8 @@ type List []string
 func (l *List) Decode(value string) error {
 	*l = nil
 	for item := range strings.SplitSeq(value, ",") {
-		if item = strings.TrimSpace(item); item == "" || strings.Contains(item, `"`) {
-			return errors.New("an item is empty or in quotes")
+		if item = strings.TrimSpace(item); item == "" {
+			return errors.New("empty item")
 		}
 		*l = append(*l, item)
 	}
@@ -116,7 +116,7 @@ func (l *List) Decode(value string) error {
 }
 
 // MustBe says what a value must look like.
-func (List) MustBe() string { return "a comma-separated list without empty items or quotes" }
+func (List) MustBe() string { return "a comma-separated list without empty items" }
 
 // Prefixes is a comma-separated list of CIDRs.
 type Prefixes []netip.Prefix
