@@ -3,8 +3,10 @@ package harness
 import (
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"time"
 
@@ -84,16 +86,19 @@ func (s *Service) Try(method, path, body string, headers ...string) (Answer, err
 	return answer, err
 }
 
-// Send sends a request by Client and reads the answer. On a busy machine Client may take a connection that it opened
-// in advance and the service has just given up: nothing was sent then, and it is tried once more.
+// Send sends a request by Client and reads the answer. Client opens connections in advance, which the service gives up
+// if nothing comes in time: on a busy machine one may be taken at that very moment, and then another is tried.
 func Send(req *http.Request) (Answer, error) {
+	var conn httptrace.GotConnInfo
+	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { conn = info }}
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
 	resp, err := Client.Do(req)
-	if err != nil && strings.HasSuffix(err.Error(), "http: server closed idle connection") && req.GetBody != nil {
+	if err != nil && conn.WasIdle && !conn.Reused && req.GetBody != nil {
 		req.Body, _ = req.GetBody()
 		resp, err = Client.Do(req)
 	}
 	if err != nil {
-		return Answer{}, err
+		return Answer{}, fmt.Errorf("%w (on a connection used before: %t; idle for %v)", err, conn.Reused, conn.IdleTime)
 	}
 	defer resp.Body.Close()
 	got, err := io.ReadAll(resp.Body)
