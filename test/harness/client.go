@@ -86,14 +86,14 @@ func (s *Service) Try(method, path, body string, headers ...string) (Answer, err
 	return answer, err
 }
 
-// Send sends a request by Client and reads the answer. Client opens connections in advance, which the service gives up
-// if nothing comes in time: on a busy machine one may be taken at that very moment, and then another is tried.
+// Send sends a request by Client and reads the answer. The service gives up a new connection on which nothing comes in
+// time, and on a busy machine that may be just before the request: then it is sent once more.
 func Send(req *http.Request) (Answer, error) {
 	var conn httptrace.GotConnInfo
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { conn = info }}
 	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
 	resp, err := Client.Do(req)
-	if err != nil && conn.WasIdle && !conn.Reused && req.GetBody != nil {
+	if err != nil && conn.Conn != nil && !conn.Reused && req.GetBody != nil {
 		req.Body, _ = req.GetBody()
 		resp, err = Client.Do(req)
 	}
