@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/secret"
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 // kubernetes lays a volume out as the kubelet does: each file is a link into ..data, which is a link to
@@ -47,28 +48,10 @@ func (k *kubernetes) swap(t *testing.T, files map[string]string) {
 	}
 }
 
-// output is a log that is read while it is written: waking up after a sleep does not order the two.
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
 // followed runs a test in synthetic time with a Watcher of vars.
-func followed(t *testing.T, vars []secret.Source, test func(t *testing.T, logged *output, reg *prometheus.Registry)) {
+func followed(t *testing.T, vars []secret.Source, test func(t *testing.T, logged *testkit.Buffer, reg *prometheus.Registry)) {
 	synctest.Test(t, func(t *testing.T) {
-		var logged output
+		var logged testkit.Buffer // waking up after a sleep does not order what the Watcher writes
 		reg := prometheus.NewPedanticRegistry()
 		f := secret.NewWatcher(slog.New(slog.NewJSONHandler(&logged, nil)), reg, vars...)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -103,7 +86,7 @@ func TestTheSwapOfAKubernetesVolumeIsFollowed(t *testing.T) {
 	password, err := secret.FromFile("SECRET_FILE", filepath.Join(k.dir, "secret"))
 	require.NoError(t, err)
 	followed(t, []secret.Source{key, {}, password, secret.Static("STATIC", secret.New("x"))},
-		func(t *testing.T, logged *output, reg *prometheus.Registry) {
+		func(t *testing.T, logged *testkit.Buffer, reg *prometheus.Registry) {
 			tick()
 			assert.Empty(t, logged.String(), "nothing has changed")
 
@@ -128,7 +111,7 @@ tokenvend_file_reloads_total{outcome="failed",variable="SECRET_FILE"} 0`)
 // A refused service account makes others read the files too; the change must be told all the same.
 func TestAChangeThatAnotherReaderTookUpIsToldOnce(t *testing.T) {
 	v, path := file(t, "one")
-	followed(t, []secret.Source{v}, func(t *testing.T, logged *output, reg *prometheus.Registry) {
+	followed(t, []secret.Source{v}, func(t *testing.T, logged *testkit.Buffer, reg *prometheus.Registry) {
 		write(t, path, "two")
 		require.NoError(t, v.Reload(t.Context()))
 		tick()
@@ -156,7 +139,7 @@ func TestContentThatIsOfNoUseKeepsTheOldValueAndIsToldOnce(t *testing.T) {
 				}
 				return nil
 			})
-			followed(t, []secret.Source{v}, func(t *testing.T, logged *output, reg *prometheus.Registry) {
+			followed(t, []secret.Source{v}, func(t *testing.T, logged *testkit.Buffer, reg *prometheus.Registry) {
 				spoil(t, path)
 				tick()
 				tick()
@@ -179,7 +162,7 @@ tokenvend_file_reloads_total{outcome="failed",variable="NAME_FILE"} 6`)
 
 func TestAnotherFaultOfABrokenFileIsToldToo(t *testing.T) {
 	v, path := file(t, canary)
-	followed(t, []secret.Source{v}, func(t *testing.T, logged *output, _ *prometheus.Registry) {
+	followed(t, []secret.Source{v}, func(t *testing.T, logged *testkit.Buffer, _ *prometheus.Registry) {
 		write(t, path, "")
 		tick()
 		require.NoError(t, os.Remove(path))

@@ -1,7 +1,6 @@
 package tokencache_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/testkit"
 	"github.com/sethealth/tokenvend/internal/tokencache"
 )
 
@@ -80,31 +80,13 @@ type rig struct {
 	*source
 	t   testing.TB
 	reg *prometheus.Registry
-	log *buffer
-}
-
-// buffer is a log that can be read while it is written.
-type buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	log *testkit.Buffer
 }
 
 // newRig makes a Cache for tokens of an hour, unless change says otherwise.
 func newRig(t testing.TB, s *source, change ...func(*tokencache.Config, *tokencache.Options)) *rig {
 	t.Helper()
-	r := &rig{source: s, t: t, reg: prometheus.NewRegistry(), log: &buffer{}}
+	r := &rig{source: s, t: t, reg: prometheus.NewRegistry(), log: &testkit.Buffer{}}
 	c := tokencache.Config{Cache: "memory", Size: 1000, MinLife: 15 * time.Minute}
 	o := tokencache.Options{
 		TTL: time.Hour, Timeout: 10 * time.Second, Logger: slog.New(slog.NewJSONHandler(r.log, nil)), Registerer: r.reg,

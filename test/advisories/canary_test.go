@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sethealth/tokenvend/internal/testkit"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
@@ -153,26 +153,6 @@ func (e *evidence) driveSayings(s *harness.Service, session []string, counterpar
 	}
 }
 
-// spanLog is a collector that keeps what it is sent, in which OTLP leaves strings as they are, and refuses it in
-// words of the request.
-type spanLog struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *spanLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	_, _ = io.Copy(&l.text, r.Body)
-	http.Error(w, fmt.Sprint(r.Header), http.StatusBadRequest)
-}
-
-func (l *spanLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 func noSecretAppearsAnywhere(t *testing.T) {
 	secretFile := filepath.Join(t.TempDir(), "session")
 	require.NoError(t, os.WriteFile(secretFile, []byte(harness.SessionSecret+"\n"), 0o600))
@@ -225,8 +205,11 @@ func noSecretAppearsAnywhere(t *testing.T) {
 				w.Header().Set("X-Auth-Request-User", name)
 				_, _ = fmt.Fprintf(w, `{"active":true,"sub":%q}`, name)
 			}))
-			var spans spanLog
-			collector := httptest.NewServer(&spans)
+			var spans testkit.Buffer // OTLP leaves strings as they are
+			collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(&spans, r.Body)
+				http.Error(w, fmt.Sprint(r.Header), http.StatusBadRequest)
+			}))
 			t.Cleanup(collector.Close)
 			env := upstream.Env().With(harness.Env{
 				"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_EXPORTER_OTLP_HEADERS": "api-key=" + canaryCollector,
