@@ -109,7 +109,7 @@ func (c *JWTConfig) parseStatic(content string) (*keySet, error) {
 	if !c.Secret.IsSet() {
 		return parsePEM(content, c.allowed)
 	}
-	if setting.IsPEM(content) { // whoever has a public key could sign
+	if setting.IsPEM(content) { // anyone with a public key could sign tokens
 		return nil, errors.New("must be a secret; PEM belongs in JWT_PUBLIC_KEY")
 	}
 	material := []byte(content)

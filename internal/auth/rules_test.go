@@ -36,7 +36,7 @@ func TestRequiredClaims(t *testing.T) {
 		{"any other backslash is one", `a=DOMAIN\user`, `"a":"DOMAIN\\user"`, ""},
 
 		{"one of two rules", "role=doctor,org=x", `"role":"doctor"`, "org"},
-		{"a string that contains it as a word", "role=doctor", `"role":"doctor nurse"`, "role"},
+		{"a string that only begins with the value", "role=doctor", `"role":"doctor nurse"`, "role"},
 		{"another case", "role=doctor", `"role":"Doctor"`, "role"},
 		{"scope that begins so", "scope=imaging", `"scope":"imaging:write"`, "scope"},
 		{"an array in an array", "groups=imaging", `"groups":[["imaging"]]`, "groups"},

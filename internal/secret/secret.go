@@ -1,8 +1,8 @@
 // Package secret holds credentials so that they cannot be printed by accident, and follows the files
 // that some of them come from.
 //
-// Every credential of the service, and every issued token, is a [Value], issued tokens too. No printer of the standard
-// library shows what it holds; [Value.Reveal] does, and its callers can be counted.
+// Every credential of the service, and every issued token, is a [Value]. No printer of the standard library shows
+// what it holds; [Value.Reveal] does, and its callers can be counted.
 package secret
 
 import (

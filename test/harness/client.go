@@ -1,10 +1,12 @@
 package harness
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
@@ -52,7 +54,7 @@ var Client = &http.Client{
 	Timeout: time.Minute,
 	Transport: &http.Transport{
 		MaxIdleConnsPerHost: 512, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-		IdleConnTimeout: time.Second, // the service closes a connection on which nothing came for five
+		IdleConnTimeout: time.Second, DialContext: dial,
 	},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
@@ -86,23 +88,41 @@ func (s *Service) Try(method, path, body string, headers ...string) (Answer, err
 	return answer, err
 }
 
-// Send sends a request by Client and reads the answer. The service gives up a new connection on which nothing comes in
-// time, and on a busy machine that may be just before the request: then it is sent once more.
+// Send sends a request by Client and reads the answer. The service gives up a connection on which nothing has come for
+// as long as unusedFor. On a busy machine that may be one of Client's, just before the request: it is then sent once more.
 func Send(req *http.Request) (Answer, error) {
 	var conn httptrace.GotConnInfo
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { conn = info }}
 	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
 	resp, err := Client.Do(req)
-	if err != nil && conn.Conn != nil && !conn.Reused && req.GetBody != nil {
+	dialed, isPlain := conn.Conn.(dialed)
+	if err != nil && isPlain && !conn.Reused && time.Since(dialed.at) >= unusedFor && req.GetBody != nil {
 		req.Body, _ = req.GetBody()
 		resp, err = Client.Do(req)
 	}
 	if err != nil {
-		return Answer{}, fmt.Errorf("%w (on a connection used before: %t; idle for %v)", err, conn.Reused, conn.IdleTime)
+		return Answer{}, fmt.Errorf("%w (on a connection used before: %t; dialed at %v)", err, conn.Reused, dialed.at)
 	}
 	defer resp.Body.Close()
 	got, err := io.ReadAll(resp.Body)
 	return Answer{resp.StatusCode, resp.Header, string(got)}, err
+}
+
+const unusedFor = 5 * time.Second
+
+// dialed is a connection, and when it was asked for.
+type dialed struct {
+	net.Conn
+	at time.Time
+}
+
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	at := time.Now()
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return dialed{conn, at}, nil
 }
 
 // Ask asks for a token as the bearer of session.
