@@ -12,22 +12,22 @@ import (
 	"github.com/sethealth/tokenvend/internal/auth"
 )
 
-// AdminOptions is what the admin listener's handler is made of.
+// AdminOptions configures the admin listener's handler.
 type AdminOptions struct {
 	Registry     *prometheus.Registry
 	Lifecycle    *Lifecycle
-	Dependencies []auth.Dependency // whose last known state is shown
+	Dependencies []auth.Dependency // whose last known state /readyz shows
 	Pprof        bool
 }
 
-// NewAdmin is the handler of the admin listener, which is for operators alone.
+// NewAdmin returns the handler of the admin listener, which is for operators only.
 func NewAdmin(o AdminOptions) http.Handler {
 	r := chi.NewRouter()
 	r.Handle("/metrics", promhttp.InstrumentMetricHandler(o.Registry, promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{})))
 	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	r.Get("/readyz", o.readyz)
 	if o.Pprof {
-		// By hand: importing the package puts them on http.DefaultServeMux, which is never served.
+		// The package registers itself only on http.DefaultServeMux, which is never served.
 		r.HandleFunc("/debug/pprof/*", pprof.Index)
 		r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		r.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -37,7 +37,7 @@ func NewAdmin(o AdminOptions) http.Handler {
 	return r
 }
 
-// readyz answers as the public one does, and lists the state of each dependency, which does not affect the status.
+// readyz has the status of the public /readyz, and also lists the state of each dependency, which does not affect it.
 func (o AdminOptions) readyz(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	verdict := "ready"

@@ -1,8 +1,8 @@
-// Package api is tokenvend on HTTP: routes and the checks before them, problem documents, CORS and the list
+// Package api serves tokenvend over HTTP: routes and the checks before them, problem documents, CORS and the list
 // of origins, limits, health, and the log record of each request.
 //
-// It asks an auth.Authenticator who is calling and a sethealth.Issuer for that user's token; it knows
-// neither how sessions are checked nor how tokens are requested.
+// An auth.Authenticator identifies the user and a sethealth.Issuer issues the user's token. The package does not
+// know how sessions are checked or how tokens are requested.
 package api
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-// Config is what the public listener's answers depend on.
+// Config configures the public listener's handler.
 type Config struct {
 	AllowedOrigins setting.List   `envconfig:"CORS_ALLOWED_ORIGINS" group:"Pages" shown:"required" desc:"origins whose pages may request a token: https://app.example.com, https://*.example.com; none allows no page"`
 	AllowedHeaders setting.List   `envconfig:"CORS_ALLOWED_HEADERS" group:"Pages" desc:"more request headers that a page may send"`
@@ -49,7 +49,7 @@ func (c *Config) Validate(insecureHosts []string) error {
 		p.Add("CORS_ALLOWED_ORIGINS", "%s", err)
 	}
 	for _, name := range c.AllowedHeaders {
-		if !httpguts.ValidHeaderFieldName(name) || name == "*" { // which is no wildcard where credentials are allowed
+		if !httpguts.ValidHeaderFieldName(name) || name == "*" { // not a wildcard where credentials are allowed
 			p.Add("CORS_ALLOWED_HEADERS", "must be names of headers")
 		}
 	}
@@ -64,13 +64,13 @@ func (c *Config) Validate(insecureHosts []string) error {
 	return p.Err()
 }
 
-// Limiter keeps each user to a rate.
+// Limiter limits the rate of each user.
 type Limiter interface {
-	// Allow counts one token for the user with that key, or says how long to wait for it.
+	// Allow counts one token for the user, or returns how long to wait for it.
 	Allow(ctx context.Context, user sethealth.User) (retryAfter time.Duration, ok bool)
 }
 
-// Deps is what the public listener's handler stands on.
+// Deps are the dependencies of the public listener's handler.
 type Deps struct {
 	Issuer   sethealth.Issuer
 	Sessions auth.Authenticator
@@ -78,10 +78,10 @@ type Deps struct {
 	// SessionHeaders are the request headers that session checks read, besides Authorization.
 	SessionHeaders []string
 	TrustedProxies setting.Prefixes
-	TokenTTL       time.Duration // the bound of min_life; 0 if tokens have no known end
-	// Pseudonym takes the place of a user's name in the log if LOG_SUBJECT is hashed.
+	TokenTTL       time.Duration // upper bound of min_life; 0 if tokens have no known expiry
+	// Pseudonym replaces a user's name in the log if LOG_SUBJECT is hashed.
 	Pseudonym func(sethealth.User) string
-	// TLS: the service itself serves TLS, and browsers may be told to insist on it.
+	// TLS reports whether the service itself serves TLS; answers then carry Strict-Transport-Security.
 	TLS        bool
 	Lifecycle  *Lifecycle
 	Tracing    *telemetry.Tracing // nil when it is off
@@ -96,17 +96,17 @@ type server struct {
 	metrics  *metrics
 }
 
-// New is the handler of the public listener. The Config has passed [Config.Validate].
+// New returns the public listener's handler. The Config must have passed [Config.Validate].
 func New(c Config, d Deps) http.Handler {
 	s := &server{Config: c, Deps: d}
 	s.metrics = newMetrics(d.Registerer, &s.inFlight)
 	return s.withRecord(s.withCORS(s.routes()))
 }
 
-// NumOrigins is the number of listed origins.
+// NumOrigins returns the number of listed origins.
 func (c *Config) NumOrigins() int { return len(c.origins.exact) + len(c.origins.wildcards) }
 
-// requestHeaders is the whole list of what a page may send.
+// requestHeaders lists every request header that a page may send.
 func (s *server) requestHeaders() []string {
 	names := []string{"Authorization", "Content-Type", "X-Request-Id", "traceparent", "tracestate", "baggage", "sentry-trace"}
 	for _, more := range slices.Concat(s.SessionHeaders, s.AllowedHeaders) {

@@ -16,7 +16,7 @@ import (
 // maxBody is the largest request body, in bytes.
 const maxBody = 4 << 10
 
-// readBody reads what a request asks for: nothing, or a JSON object with min_life and rejected.
+// readBody reads the request body, which is empty or a JSON object with min_life and rejected.
 func (s *server) readBody(x *record, r *http.Request) (asked sethealth.Request, err error) {
 	if r.Body == http.NoBody || r.ContentLength == 0 {
 		return asked, nil
@@ -50,8 +50,7 @@ func isJSON(contentType []string) bool {
 
 var tokenID = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
-// parseBody reads one JSON object: min_life in whole seconds, below the lifetime of a new token, and rejected,
-// the id of a token.
+// parseBody parses one JSON object: min_life in whole seconds, less than ttl, and rejected, a token id.
 func parseBody(body []byte, ttl time.Duration) (asked sethealth.Request, err error) {
 	members, err := strictjson.Object(body)
 	if err != nil {
@@ -74,7 +73,7 @@ func parseBody(body []byte, ttl time.Duration) (asked sethealth.Request, err err
 				return asked, errors.New("rejected is not the token_id of an answer")
 			}
 		default:
-			return asked, errors.New("a member that is unknown")
+			return asked, errors.New("unknown member")
 		}
 	}
 	return asked, nil

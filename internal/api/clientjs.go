@@ -7,8 +7,8 @@ import (
 	"github.com/sethealth/tokenvend/client"
 )
 
-// file answers with a file of the browser module, for pages without a bundler, or with 304 if the caller has
-// it already (RFC 9110, section 13.1.2).
+// file serves a file of the browser module, for pages without a bundler, or answers 304 if the caller already has it
+// (RFC 9110, section 13.1.2).
 func file(f client.File) handler {
 	return func(x *record, r *http.Request) error {
 		h := x.Header()
@@ -31,8 +31,7 @@ func file(f client.File) handler {
 	}
 }
 
-// acceptsGzip reads an Accept-Encoding (RFC 9110, section 12.5.3) as far as it matters here: gzip by its name
-// and not with a weight of zero.
+// acceptsGzip reports whether Accept-Encoding (RFC 9110, section 12.5.3) names gzip with a weight other than zero.
 func acceptsGzip(lists []string) bool {
 	for item := range strings.SplitSeq(strings.ToLower(strings.Join(lists, ",")), ",") {
 		name, weight, _ := strings.Cut(item, ";")

@@ -9,10 +9,10 @@ import (
 	"github.com/rs/cors"
 )
 
-// withCORS puts the CORS headers (Fetch standard, section 3.2) of a listed origin on every answer, so that a
-// page can read errors too. The list of origins is ours: rs/cors takes an empty one for all, and folds case.
-// So is the preflight's answer: rs/cors gives one that asks for a header too many no header at all, and
-// browsers then blame the origin.
+// withCORS adds the CORS headers (Fetch standard, section 3.2) to every answer for a listed origin, so that a page
+// can read errors too. We match origins ourselves, because rs/cors takes an empty list for all and ignores case. We
+// also answer preflights ourselves: if one asks for a header that is not allowed, rs/cors sends no CORS header at
+// all, and browsers then blame the origin.
 func (s *server) withCORS(next http.Handler) http.Handler {
 	policy := cors.New(cors.Options{
 		AllowOriginFunc:  func(string) bool { return true },
@@ -22,13 +22,9 @@ func (s *server) withCORS(next http.Handler) http.Handler {
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if w.(*record).fromListedOrigin && !isPreflight(r) {
-			if r.Method == http.MethodPost {
-				policy.HandlerFunc(w, r)
-			} else { // rs/cors would leave the 405 to any other method bare
-				asPost := *r
-				asPost.Method = http.MethodPost
-				policy.HandlerFunc(w, &asPost)
-			}
+			asPost := *r // rs/cors adds no headers to the 405 of a method that is not allowed
+			asPost.Method = http.MethodPost
+			policy.HandlerFunc(w, &asPost)
 		} else {
 			w.Header().Set("Vary", "Origin")
 		}
@@ -40,8 +36,8 @@ func isPreflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// preflight answers OPTIONS /token. Of a listed origin it grants the whole list, whatever was asked for, so
-// that the browser's console names the header that is missing.
+// preflight answers OPTIONS /token. A listed origin is granted the whole list whatever it asks for, so that the
+// browser's console names the header that is not allowed.
 func (s *server) preflight() handler {
 	names := s.requestHeaders()
 	granted := strings.Join(names, ", ")
@@ -68,8 +64,8 @@ func (s *server) preflight() handler {
 	}
 }
 
-// missing counts the names of a preflight that are not known; what a caller writes there is not for the log.
-// A list longer than any page's is not read on.
+// missing counts the requested headers that are not known. It reads at most 1 KiB of the list. The names are not
+// logged, because any caller can choose them.
 func missing(list string, known map[string]bool) (n int) {
 	for name := range strings.SplitSeq(list[:min(len(list), 1024)], ",") {
 		if name = strings.ToLower(strings.TrimSpace(name)); name != "" && !known[name] {
@@ -79,9 +75,9 @@ func missing(list string, known map[string]bool) (n int) {
 	return n
 }
 
-// originCheck refuses what a page of an unlisted origin sends. CORS alone only hides the answer from the
-// page: the token would have been requested. It comes before the session check, so that a refused page
-// learns nothing of the session.
+// originCheck refuses requests from pages of unlisted origins. CORS alone would only hide the answer from the page:
+// the token would have been requested. It runs before the session check, so that a refused page learns nothing about
+// the session.
 func (s *server) originCheck(next handler) handler {
 	return func(x *record, r *http.Request) error {
 		if !x.fromListedOrigin && fromPage(r) {
@@ -91,8 +87,8 @@ func (s *server) originCheck(next handler) handler {
 	}
 }
 
-// fromPage reports whether a browser sent the request for a page of another origin. Browsers send Origin with
-// every POST; where something strips it, they still say Sec-Fetch-Site.
+// fromPage reports whether a browser sent the request for a page. Browsers send Origin with every POST; where
+// something on the way strips it, Sec-Fetch-Site remains.
 func fromPage(r *http.Request) bool {
 	if _, present := r.Header["Origin"]; present {
 		return true

@@ -5,11 +5,11 @@ import (
 	"sync/atomic"
 )
 
-// Lifecycle is where the process stands between start and end. The zero Lifecycle is starting.
+// Lifecycle decides the answer of /readyz.
 type Lifecycle struct {
 	draining atomic.Bool
-	// Ready reports whether all that must be there before the first request is there: the first key
-	// set. It says nothing of outages later on, or all replicas would leave the balancer together.
+	// Ready reports whether the service has started: whether it has its first key set. Later outages do not
+	// change it, or all replicas would leave the balancer together.
 	Ready func() bool
 }
 

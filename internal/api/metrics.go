@@ -12,10 +12,6 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
-
-	// The children of the usual answer, looked up once.
-	issued        map[sethealth.Source]prometheus.Counter
-	tokenDuration prometheus.Observer
 }
 
 func newMetrics(reg prometheus.Registerer, inFlight *atomic.Int64) *metrics {
@@ -29,32 +25,25 @@ func newMetrics(reg prometheus.Registerer, inFlight *atomic.Int64) *metrics {
 			Help:    "Time from a request's headers to its answer.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route"}),
-		issued: map[sethealth.Source]prometheus.Counter{},
 	}
 	reg.MustRegister(m.requests, m.duration, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tokenvend_requests_in_flight",
 		Help: "Requests to /token being served now.",
 	}, func() float64 { return float64(inFlight.Load()) }))
 	for _, source := range []sethealth.Source{sethealth.Minted, sethealth.Cache, sethealth.Shared, sethealth.Stale} {
-		m.issued[source] = m.requests.WithLabelValues("/token", "ok", string(source))
+		m.requests.WithLabelValues("/token", "ok", string(source))
 	}
 	for i := range problems {
 		m.requests.WithLabelValues("/token", problems[i].code, "")
 	}
-	m.tokenDuration = m.duration.WithLabelValues("/token")
 	return m
 }
 
-func (m *metrics) observe(x *record, isToken bool, duration time.Duration) {
-	if !isToken {
-		m.requests.WithLabelValues(x.route, x.outcome, "").Inc()
-		m.duration.WithLabelValues(x.route).Observe(duration.Seconds())
-		return
+func (m *metrics) observe(x *record, duration time.Duration) {
+	source := ""
+	if x.outcome == "ok" {
+		source = string(x.token.Source)
 	}
-	m.tokenDuration.Observe(duration.Seconds())
-	if issued, ok := m.issued[x.token.Source]; ok && x.outcome == "ok" {
-		issued.Inc()
-		return
-	}
-	m.requests.WithLabelValues("/token", x.outcome, "").Inc()
+	m.requests.WithLabelValues(x.route, x.outcome, source).Inc()
+	m.duration.WithLabelValues(x.route).Observe(duration.Seconds())
 }

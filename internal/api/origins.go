@@ -13,7 +13,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// origins is the list of web origins (RFC 6454) whose pages may request a token. The zero origins lists none.
+// origins is the list of web origins (RFC 6454) whose pages may request a token. The zero value allows none.
 type origins struct {
 	exact     map[string]bool
 	wildcards []wildcard
@@ -22,11 +22,16 @@ type origins struct {
 // wildcard matches one whole label between prefix and suffix: "https://", ".example.com:8443".
 type wildcard struct{ prefix, suffix string }
 
-// native are origins of native shells and browser extensions, whose host is a fixed word or an id.
+// native matches the origins of native shells and browser extensions, whose host is a fixed word or an id.
 var native = regexp.MustCompile(`^(capacitor|ionic|tauri|app|chrome-extension|moz-extension)://[a-z0-9._-]+$`)
 
-// parseOrigins reads CORS_ALLOWED_ORIGINS: exact origins and one-level wildcards, or the single word "none".
-// Its error names every wrong item by its place in the list, and what it must be, never the item.
+var (
+	hostLabel = regexp.MustCompile(`^[a-z0-9_-]+$`)
+	hostName  = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
+)
+
+// parseOrigins parses CORS_ALLOWED_ORIGINS: exact origins and one-level wildcards, or the single word "none". The
+// error names every wrong item by its position and says what it must be; it never quotes the item.
 func parseOrigins(items, insecureHosts []string) (origins, error) {
 	o := origins{exact: make(map[string]bool, len(items))}
 	if len(items) == 1 && items[0] == "none" {
@@ -75,14 +80,14 @@ func (o *origins) add(item string, insecureHosts []string) error {
 	return nil
 }
 
-// contains reports whether the list holds exactly that origin: browsers serialize an origin in one way.
+// contains matches exactly, because browsers always serialize an origin the same way.
 func (o *origins) contains(origin string) bool {
 	if o.exact[origin] {
 		return true
 	}
 	for _, w := range o.wildcards {
 		if label, ok := strings.CutPrefix(origin, w.prefix); ok {
-			if label, ok = strings.CutSuffix(label, w.suffix); ok && isLabel(label) {
+			if label, ok = strings.CutSuffix(label, w.suffix); ok && hostLabel.MatchString(label) {
 				return true
 			}
 		}
@@ -90,39 +95,21 @@ func (o *origins) contains(origin string) bool {
 	return false
 }
 
-// allows reports whether a page may read the answer to r: one Origin, and a listed one.
+// allows reports whether r has exactly one Origin and it is listed.
 func (o *origins) allows(r *http.Request) bool {
 	origin := r.Header["Origin"]
 	return len(origin) == 1 && o.contains(origin[0])
 }
 
-// isHost reports a lower-case ASCII name or an address, as browsers write them; brackets are already off. What ends
-// in a number is an address to them.
+// isHost reports whether host, without brackets, is a lower-case ASCII name or an address as browsers write it.
 func isHost(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return host == addr.String()
 	}
-	if strings.Trim(host[strings.LastIndexByte(host, '.')+1:], "0123456789") == "" {
-		return false
-	}
-	for label := range strings.SplitSeq(host, ".") {
-		if !isLabel(label) {
-			return false
-		}
-	}
-	return true
+	return hostName.MatchString(host)
 }
 
-func isLabel(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// isLoopbackOrigin also takes names below localhost, which browsers never look up (RFC 6761).
+// isLoopbackOrigin also accepts names below localhost, which browsers never look up (RFC 6761).
 func isLoopbackOrigin(host string) bool {
 	return setting.IsLoopback(host) || strings.HasSuffix(host, ".localhost")
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// Why api itself refuses a request.
+// Reasons for which this package itself refuses a request.
 var (
 	errInvalidRequest   = errors.New("api: invalid request body")
 	errOriginNotAllowed = errors.New("api: origin not allowed")
@@ -28,18 +28,17 @@ var (
 	errInternal         = errors.New("api: internal error")
 )
 
-// problem is what one kind of failure looks like from outside (RFC 9457). All of it is fixed: nothing
-// that another system said reaches a browser.
+// problem is the problem document of one kind of failure (RFC 9457). Its texts are fixed: nothing that another
+// system sent reaches a browser.
 type problem struct {
-	status int
-	code   string
-	detail string
-	// retryAfter in seconds becomes a Retry-After; 0 for none.
-	retryAfter int
+	status     int
+	code       string
+	detail     string
+	retryAfter int // seconds; 0 for no Retry-After
 }
 
-// problems says what each sentinel looks like from outside. The first match counts. A caller that left comes
-// first, so that it is not counted as an outage.
+// problems maps each sentinel to its problem; the first match counts. errGone comes first, so that a caller who
+// left is not counted as an outage.
 var problems = []struct {
 	is error
 	problem
@@ -65,7 +64,7 @@ var problems = []struct {
 	{errInternal, problem{500, "internal", "Something went wrong here. Report it with the request id.", 0}},
 }
 
-// problemOf maps an error to its problem. What no sentinel explains is a bug, and says so.
+// problemOf returns the problem for an error. An error that matches no sentinel is a bug: errInternal, the last one.
 func problemOf(err error) problem {
 	for i := range problems {
 		if errors.Is(err, problems[i].is) {
@@ -75,16 +74,16 @@ func problemOf(err error) problem {
 	return problems[len(problems)-1].problem
 }
 
-// refuse makes err the answer. It is the only place where a problem document is made.
+// refuse answers with the problem document of err. No other function creates one.
 func (x *record) refuse(r *http.Request, err error) {
-	// A body that took too long ends the request's context too, but its sender is still there.
+	// A body that arrives too slowly also cancels the request's context, but its sender is still connected.
 	if errors.Is(r.Context().Err(), context.Canceled) && !errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("%w: %w", errGone, err)
 	}
 	p := problemOf(err)
 	h := x.Header()
 	h.Set("Content-Type", "application/problem+json")
-	if p.retryAfter > 0 && h.Get("Retry-After") == "" { // the limit knows better
+	if p.retryAfter > 0 && h.Get("Retry-After") == "" { // the rate limit has set its own
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
 	if p.status == http.StatusUnauthorized {
@@ -101,14 +100,7 @@ func (x *record) refuse(r *http.Request, err error) {
 		Code      string `json:"code"`
 		Detail    string `json:"detail"`
 		RequestID string `json:"request_id"`
-	}{"about:blank", title(p.status), p.status, p.code, p.detail, x.requestID})
+	}{"about:blank", http.StatusText(p.status), p.status, p.code, p.detail, x.requestID})
 	x.err, x.outcome = err, p.code
 	x.answer(p.status, body)
-}
-
-func title(status int) string {
-	if text := http.StatusText(status); text != "" {
-		return text
-	}
-	return "Client Closed Request" // 499 is nginx's, not IANA's; nobody is left to read it
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -26,8 +27,8 @@ const (
 // Headers of every answer, made once.
 var noSniff, noStore = []string{"nosniff"}, []string{"no-store"}
 
-// record is one request and the answer to it. It travels as the http.ResponseWriter. The answer is held back
-// until the log record is queued: every issued token is logged.
+// record holds one request and its answer, and is passed along as the http.ResponseWriter. The answer is sent
+// after its log record is queued, so that every issued token is logged.
 type record struct {
 	http.ResponseWriter
 	start            time.Time
@@ -38,17 +39,17 @@ type record struct {
 	span       telemetry.Span
 	user       sethealth.User
 	token      sethealth.Token
-	notGranted int // how many headers and methods a preflight asked for in vain
+	notGranted int // headers and methods that a preflight asked for and did not get
 
 	status  int
 	body    []byte
 	outcome string // "ok", or the code of the problem
-	err     error  // the whole chain of what went wrong, for the operator
-	// done ends what lasts until the network has taken the answer.
+	err     error  // the whole error chain, for the log
+	// done is called once the network has taken the answer.
 	done func()
 }
 
-// handler answers by record.answer, or returns why not.
+// handler answers by calling record.answer, or returns an error.
 type handler func(x *record, r *http.Request) error
 
 func (x *record) answer(status int, body []byte) { x.status, x.body = status, body }
@@ -56,7 +57,7 @@ func (x *record) answer(status int, body []byte) { x.status, x.body = status, bo
 // Unwrap lets http.ResponseController reach the connection.
 func (x *record) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// handle makes a handler one of chi's. Its route, not the path asked for, names it in logs and metrics.
+// handle adapts a handler to chi. Logs and metrics name the route, not the requested path.
 func (s *server) handle(route string, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := w.(*record)
@@ -67,7 +68,8 @@ func (s *server) handle(route string, h handler) http.HandlerFunc {
 	}
 }
 
-// withRecord is the outermost layer: it gives each request its id and its log record, and a panic its answer.
+// withRecord is the outermost middleware. It assigns the request id, writes the log record, and turns a panic into
+// an answer.
 func (s *server) withRecord(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := &record{
@@ -82,8 +84,8 @@ func (s *server) withRecord(next http.Handler) http.Handler {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
 		if len(r.TransferEncoding) > 0 {
-			// It may have had a Content-Length too, which net/http drops: then a proxy in front could see
-			// another end of it, and the connection must not go on (RFC 9112, section 6.3).
+			// net/http drops a Content-Length sent as well. A proxy in front may have used it to find the end
+			// of the request, so the connection must not be reused (RFC 9112, section 6.3).
 			h.Set("Connection", "close")
 		}
 		s.serve(next, x, r)
@@ -95,35 +97,36 @@ func (s *server) withRecord(next http.Handler) http.Handler {
 func (s *server) serve(next http.Handler, x *record, r *http.Request) {
 	defer func() {
 		if v := recover(); v != nil {
-			// The value itself may hold anything, so its type and the stack must do.
+			// The value may contain a secret, so only its type and the stack are logged.
 			x.refuse(r, fmt.Errorf("%w: panic with a %T at %s", errInternal, v, debug.Stack()))
 		}
 	}()
 	next.ServeHTTP(x, r)
 }
 
-// send hands the answer to the network. Until that has taken it, nothing of the request is kept: HTTP/2
-// makes 200 bytes sent into 100 KB of header, for as long as a client likes to wait.
+// send writes the answer to the network. It first drops the request's headers: HTTP/2 can expand 200 bytes into
+// 100 KB of headers, which would stay in memory for as long as the client does not read the answer.
 func (x *record) send(r *http.Request) {
 	clear(r.Header)
 	connection := http.NewResponseController(x.ResponseWriter)
 	timeout := writeTimeout
-	if r.ContentLength != 0 && r.ProtoMajor == 1 { // net/http waits for the rest of a body before it answers
+	if r.ContentLength != 0 && r.ProtoMajor == 1 { // net/http reads the rest of the body before it answers
 		timeout += BodyTimeout
 	}
-	_ = connection.SetWriteDeadline(time.Now().Add(timeout)) // a test's recorder has none
+	_ = connection.SetWriteDeadline(time.Now().Add(timeout)) // fails only for a test's recorder
 	if x.status != http.StatusNoContent && x.status != http.StatusNotModified {
 		x.Header().Set("Content-Length", strconv.Itoa(len(x.body)))
 	}
 	x.WriteHeader(x.status)
-	_, _ = x.Write(x.body) // the caller may have gone; the token is then lost with it
+	_, _ = x.Write(x.body) // fails only if the caller has left
 	_ = connection.Flush()
 }
 
-// requestID takes the caller's X-Request-Id if it is [A-Za-z0-9._-]{1,64}, and makes one of 128 random bits
-// otherwise.
+var validRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// requestID returns the caller's X-Request-Id if it is valid, or else a new one of 128 random bits.
 func requestID(r *http.Request) string {
-	if ids := r.Header["X-Request-Id"]; len(ids) == 1 && isRequestID(ids[0]) {
+	if ids := r.Header["X-Request-Id"]; len(ids) == 1 && validRequestID.MatchString(ids[0]) {
 		return ids[0]
 	}
 	var id [16]byte
@@ -131,21 +134,12 @@ func requestID(r *http.Request) string {
 	return hex.EncodeToString(id[:])
 }
 
-func isRequestID(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
-			return false
-		}
-	}
-	return len(s) >= 1 && len(s) <= 64
-}
-
-// log writes the one record of a request and counts it. For POST /token it is the audit record: who asked
-// from where, what came of it, and the token's hash, never the token.
+// log writes the log record of a request and updates the metrics. For POST /token it is the audit record: user,
+// client address, outcome and the token's hash, never the token itself.
 func (s *server) log(x *record, r *http.Request) {
 	duration := time.Since(x.start)
 	isToken := x.route == "/token" && r.Method == http.MethodPost
-	s.metrics.observe(x, isToken, duration)
+	s.metrics.observe(x, duration)
 	x.span.End(telemetry.Outcome{Status: x.status, Code: x.outcome, Source: string(x.token.Source), Check: x.user.Check})
 
 	ctx, level := context.Background(), levelOf(x)
@@ -182,7 +176,7 @@ func (s *server) log(x *record, r *http.Request) {
 	s.Logger.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// audit adds what the audit record says beyond any other record.
+// audit adds the attributes that only the audit record has.
 func (s *server) audit(x *record, add func(key, value string)) {
 	if x.outcome != "ok" {
 		add("event", "token.denied")
@@ -205,7 +199,7 @@ func (s *server) audit(x *record, add func(key, value string)) {
 	}
 }
 
-// traced makes a span of a request, a child of the caller's if it names one.
+// traced starts a span for the request, as a child of the caller's span if the request names one.
 func (s *server) traced(next handler) handler {
 	return func(x *record, r *http.Request) error {
 		r, x.span = s.Tracing.Start(r)
@@ -213,7 +207,7 @@ func (s *server) traced(next handler) handler {
 	}
 }
 
-// traceID is that of our own span, or, with tracing off, of the caller's.
+// traceID returns the trace id of our own span or, with tracing off, of the caller's.
 func (x *record) traceID(r *http.Request) string {
 	if id := x.span.TraceID(); id != "" {
 		return id
@@ -221,7 +215,7 @@ func (x *record) traceID(r *http.Request) string {
 	return telemetry.CallersTrace(r.Header)
 }
 
-// levelOf keeps probes out of the usual log and puts what an operator must see above it.
+// levelOf logs health probes at debug, bugs as errors and other 5xx as warnings.
 func levelOf(x *record) slog.Level {
 	switch {
 	case x.outcome == "internal":
@@ -235,5 +229,5 @@ func levelOf(x *record) slog.Level {
 	}
 }
 
-// clip bounds what a caller can put into the log.
+// clip bounds how much a caller can write to the log.
 func clip(s string) string { return s[:min(len(s), 256)] }

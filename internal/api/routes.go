@@ -9,8 +9,7 @@ import (
 	"github.com/sethealth/tokenvend/client"
 )
 
-// routes is the whole table: what is served, and which checks come before it, in order. CORS comes before
-// all of it.
+// routes is the whole route table, with the checks before each handler in order. CORS runs before all of them.
 func (s *server) routes() http.Handler {
 	r := chi.NewRouter()
 	get := func(path string, h handler) {
@@ -29,7 +28,7 @@ func (s *server) routes() http.Handler {
 	r.NotFound(s.handle("unmatched", func(*record, *http.Request) error { return errNotFound }))
 	r.MethodNotAllowed(s.handle("unmatched", func(x *record, req *http.Request) error {
 		methods := allowed(r, req.URL.Path)
-		if len(methods) == 0 { // chi comes here with every method it has no name for, whatever the path
+		if len(methods) == 0 { // chi calls this for every method it does not know, whatever the path
 			return errNotFound
 		}
 		x.Header().Set("Allow", strings.Join(methods, ", "))
@@ -38,7 +37,7 @@ func (s *server) routes() http.Handler {
 	return r
 }
 
-// allowed lists the methods that path answers (RFC 9110, section 10.2.1).
+// allowed lists the methods of a path, for the header Allow (RFC 9110, section 10.2.1).
 func allowed(routes chi.Routes, path string) (methods []string) {
 	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions} {
 		if routes.Match(chi.NewRouteContext(), m, path) {

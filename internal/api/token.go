@@ -9,8 +9,8 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// token issues the caller a token of its own. A request takes a place among those in flight once its session
-// is checked and its body is read, so that slow callers and slow session checks keep out nobody else.
+// token issues a token to the signed-in user. A request counts towards MAX_IN_FLIGHT only after its session has been
+// checked and its body read, so that slow callers and slow session checks do not block others.
 func (s *server) token(x *record, r *http.Request) error {
 	if err := s.authenticate(x, r); err != nil {
 		return err
@@ -33,7 +33,7 @@ func (s *server) token(x *record, r *http.Request) error {
 	return nil
 }
 
-// authenticate asks who is calling. What the caller says of itself anywhere else is not looked at.
+// authenticate identifies the user by the session check alone.
 func (s *server) authenticate(x *record, r *http.Request) error {
 	result, err := s.Sessions.Authenticate(r)
 	x.user = sethealth.User(result.Identity)
@@ -43,7 +43,7 @@ func (s *server) authenticate(x *record, r *http.Request) error {
 	return err
 }
 
-// admit takes a place among the requests in flight until the network has taken the answer.
+// admit counts the request as in flight until the network has taken the answer.
 func (s *server) admit(x *record) error {
 	if s.inFlight.Add(1) > int64(s.MaxInFlight) {
 		s.inFlight.Add(-1)
@@ -53,8 +53,7 @@ func (s *server) admit(x *record) error {
 	return nil
 }
 
-// limit keeps each user to RATE_LIMIT. It comes after the session check, so that nobody can use up another
-// user's share.
+// limit enforces RATE_LIMIT. It runs after the session check, so that nobody can use up another user's share.
 func (s *server) limit(x *record, r *http.Request) error {
 	if s.Limiter == nil {
 		return nil
@@ -67,7 +66,7 @@ func (s *server) limit(x *record, r *http.Request) error {
 	return errRateLimited
 }
 
-// tokenBody is the answer. Without a known end of the token its two fields are left out.
+// tokenBody encodes the answer. Without a known expiry, expires_in and expires_at are left out.
 func tokenBody(token sethealth.Token, user sethealth.User, now time.Time) []byte {
 	answer := struct {
 		Token     string `json:"token"`
@@ -81,6 +80,6 @@ func tokenBody(token sethealth.Token, user sethealth.User, now time.Time) []byte
 		answer.ExpiresIn = &left
 		answer.ExpiresAt = token.Expires.UTC().Truncate(time.Second).Format(time.RFC3339)
 	}
-	body, _ := json.Marshal(answer) // strings and a number always marshal
+	body, _ := json.Marshal(answer) // never fails for strings and a number
 	return body
 }
