@@ -1,5 +1,5 @@
-// Package app is the program: it reads the environment, builds the service from its parts, serves, and
-// drains. main is a shell around it, and tests and the demo run the same program.
+// Package app is the program: it reads the environment, builds the service from its parts, serves, and drains.
+// Package main only calls it; tests and the demo run the same program.
 package app
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/tokencache"
 )
 
-// app is the service, built and not yet serving.
+// app is the service, built but not yet serving.
 type app struct {
 	config       *Config
 	build        telemetry.Build
@@ -35,11 +35,11 @@ type app struct {
 	redis        *tokencache.Redis // nil without
 	dependencies []auth.Dependency
 	public       http.Handler
-	background   []func(context.Context) // run until their context ends
+	background   []func(context.Context) // each runs until its context ends
 	closers      []func()                // in the order of construction
 }
 
-// newApp builds everything or nothing, of a Config without problems.
+// newApp builds the whole service from a valid Config, or returns an error.
 func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err error) {
 	a = &app{config: c, build: build, registry: telemetry.NewRegistry(build)}
 	var writer *telemetry.LogWriter
@@ -75,7 +75,7 @@ func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err erro
 
 func userAgent(build telemetry.Build) string { return "tokenvend/" + build.Version }
 
-// newCache stacks the cache, with Redis if it is configured, on the client of Sethealth.
+// newCache builds the client of Sethealth and, in front of it, the token cache, with Redis if configured.
 func (a *app) newCache() (*tokencache.Cache, error) {
 	c := a.config
 	client := sethealth.New(c.Sethealth, sethealth.Deps{
@@ -86,7 +86,7 @@ func (a *app) newCache() (*tokencache.Cache, error) {
 		Name: "sethealth", Detail: setting.Host(c.Sethealth.URL), Check: client.Check, State: client.State,
 	})
 	if c.Cache.Cache == "redis" {
-		// What replicas must have in common to share: all that a token depends on.
+		// Replicas share tokens only if all settings that a token depends on are the same.
 		settings := []string{c.Sethealth.URL, c.Sethealth.TTL.String(), string(c.Sethealth.UserID), strconv.FormatBool(c.Sethealth.TestMode)}
 		var err error
 		if a.redis, err = tokencache.NewRedis(c.Cache, tokencache.RedisDeps{
@@ -127,7 +127,7 @@ func (a *app) newPublic(cache *tokencache.Cache) http.Handler {
 	})
 }
 
-// flushTraces exports what is left, for a moment.
+// flushTraces exports the remaining spans, for three seconds at most.
 func (a *app) flushTraces() {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
@@ -136,7 +136,7 @@ func (a *app) flushTraces() {
 	}
 }
 
-// sources are the credentials, certificates and lists that may come from files.
+// sources lists the credentials, certificates and lists that may come from files.
 func (c *Config) sources() []secret.Source {
 	all := []secret.Source{c.Sethealth.Key, c.Sethealth.Secret, c.Cache.RedisURL}
 	all = append(all, c.Sessions.Sources()...)
@@ -146,7 +146,7 @@ func (c *Config) sources() []secret.Source {
 	return all
 }
 
-// summary is what is configured, in one line, for the log at start and for check.
+// summary describes the configuration in key-value pairs, for the log line at start and for check.
 func (c *Config) summary() []any {
 	return []any{
 		"checks", strings.Join(c.Sessions.SessionCheck, ","), "origins", c.Pages.NumOrigins(),
@@ -154,7 +154,7 @@ func (c *Config) summary() []any {
 	}
 }
 
-// limits exports what is configured, to be drawn beside what is used.
+// limits exports the configured limits, so that they can be plotted beside their usage.
 func limits(c *Config) prometheus.Collector {
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tokenvend_limit", Help: "Configured limits and lifetimes, by name."}, []string{"name"})
 	for name, value := range map[string]float64{

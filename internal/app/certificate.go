@@ -14,20 +14,20 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// certificate is the TLS pair of the public listener. A renewed pair is taken up as soon as both of its
-// files fit together; until then the old pair serves.
+// certificate is the TLS pair of the public listener. A renewed pair is used as soon as both files match; until then
+// the old pair serves.
 type certificate struct {
 	chain, key secret.Source
 	pair       atomic.Pointer[tls.Certificate]
 }
 
-// newCertificate reads the pair, and follows its files. It is nil if there are problems.
+// newCertificate reads the pair and follows its files. It returns nil if there are problems.
 func newCertificate(p *setting.Problems, chainFile, keyFile string) *certificate {
 	c := &certificate{chain: openFile(p, "TLS_CERT_FILE", chainFile), key: openFile(p, "TLS_KEY_FILE", keyFile)}
 	if !c.take(p, c.chain, c.key) {
 		return nil
 	}
-	// Both files as they are now: either one alone says nothing.
+	// Read both files anew: each may have changed since the watcher read it.
 	renew := func(string) error {
 		var p setting.Problems
 		if !c.take(&p, openFile(&p, "TLS_CERT_FILE", chainFile), openFile(&p, "TLS_KEY_FILE", keyFile)) {
@@ -40,7 +40,8 @@ func newCertificate(p *setting.Problems, chainFile, keyFile string) *certificate
 	return c
 }
 
-// take makes the two the pair that serves, or names each that is wrong: the library's own error may quote a file.
+// take starts to use the pair, or names each file that is wrong. The library's error may quote a file, so it is not
+// shown.
 func (c *certificate) take(p *setting.Problems, chainFile, keyFile secret.Source) bool {
 	chain, key := []byte(chainFile.Get().Reveal()), []byte(keyFile.Get().Reveal())
 	pair, err := tls.X509KeyPair(chain, key)
@@ -64,10 +65,10 @@ func (c *certificate) config() *tls.Config {
 	}
 }
 
-// expiry exports when the certificate in use ends.
+// expiry exports when the certificate in use expires.
 func (c *certificate) expiry() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tokenvend_tls_certificate_expiry_timestamp_seconds",
-		Help: "When the TLS certificate in use ends, in Unix time.",
+		Help: "When the TLS certificate in use expires, in Unix time.",
 	}, func() float64 { return float64(c.pair.Load().Leaf.NotAfter.UnixNano()) / float64(time.Second) })
 }

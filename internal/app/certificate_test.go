@@ -61,19 +61,3 @@ func TestACertificateIsRenewedAfterItsKeyDidNotAnswer(t *testing.T) {
 	require.Eventually(t, func() bool { return chain.Reload(ctx) == nil }, time.Minute, 10*time.Millisecond)
 	assert.NotSame(t, first, pair())
 }
-
-func TestAuthoritiesThatNobodyReadsAreWarnedOf(t *testing.T) {
-	chain, key := pairOfFiles(t)
-	for path, want := range map[string]string{
-		"": "", chain: "", "/nonexistent/canary": "no such file", `"` + chain + `"`: "its name is in quotes", key: "holds no certificate",
-	} {
-		t.Setenv("SSL_CERT_FILE", path)
-		warnings := app.Authorities()
-		if want == "" {
-			assert.Empty(t, warnings)
-		} else if assert.Len(t, warnings, 1) {
-			assert.Regexp(t, "^SSL_CERT_FILE .*"+want, warnings[0])
-			assert.NotContains(t, warnings[0], "canary")
-		}
-	}
-}

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -12,11 +11,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-// errReported is the end of a check that has printed what failed.
+// errReported is returned by a check that has already printed what failed.
 var errReported = errors.New("a dependency is unavailable")
 
 // check asks every dependency once and prints a line for each: ok, warning or FAIL.
@@ -38,7 +36,7 @@ func check(ctx context.Context, build telemetry.Build, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	failures := make([]error, len(a.dependencies))
-	var asking sync.WaitGroup // all at once, so that several that hang cost the time of one
+	var asking sync.WaitGroup // all at once, so that several that hang take no longer than one
 	for i, d := range a.dependencies {
 		asking.Go(func() { failures[i] = d.Check(ctx) })
 	}
@@ -57,32 +55,16 @@ func check(ctx context.Context, build telemetry.Build, stdout io.Writer) error {
 	return err
 }
 
-// warnings are what is configured and probably not meant.
+// warnings lists settings that were probably not meant.
 func (a *app) warnings() []string {
-	all := slices.Concat(misspelt(os.Environ()), authorities(), a.sessions.Warnings())
+	all := append(misspelt(os.Environ()), a.sessions.Warnings()...)
 	if a.redis != nil {
 		all = append(all, a.redis.Warnings()...)
 	}
 	return all
 }
 
-// authorities finds an SSL_CERT_FILE of which Go takes nothing, without a word.
-func authorities() []string {
-	path := os.Getenv("SSL_CERT_FILE")
-	if path == "" {
-		return nil
-	}
-	file, err := secret.TextFile("SSL_CERT_FILE", path)
-	switch {
-	case err != nil:
-		return []string{"SSL_CERT_FILE must name a PEM file of certificates: " + errors.Unwrap(err).Error()}
-	case !x509.NewCertPool().AppendCertsFromPEM([]byte(file.Get().Reveal())):
-		return []string{"SSL_CERT_FILE must name a PEM file of certificates: the file holds no certificate"}
-	}
-	return nil
-}
-
-// misspelt finds set variables whose name is one or two letters from one of ours.
+// misspelt finds variables whose names differ from one of ours by one or two letters.
 func misspelt(environ []string) (warnings []string) {
 	var ours []string
 	for _, v := range Variables() {
@@ -90,7 +72,7 @@ func misspelt(environ []string) (warnings []string) {
 	}
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
-		// Kubernetes injects the addresses of services, such as REDIS_PORT=tcp://10.0.0.1:6379.
+		// Kubernetes injects addresses of services, such as REDIS_PORT=tcp://10.0.0.1:6379.
 		if len(name) < 8 || value == "" || strings.HasPrefix(value, "tcp://") || strings.HasPrefix(value, "udp://") || slices.Contains(ours, name) {
 			continue
 		}
@@ -103,7 +85,7 @@ func misspelt(environ []string) (warnings []string) {
 	return warnings
 }
 
-// near reports whether at most n letters must be added, left out or changed to make b of a.
+// near reports whether adding, removing or changing at most n letters turns a into b.
 func near(a, b string, n int) bool {
 	for a != "" && b != "" && a[0] == b[0] {
 		a, b = a[1:], b[1:]

@@ -22,10 +22,10 @@ import (
 
 var errUsage = errors.New("try: tokenvend help")
 
-// Main runs the command that args name and returns the exit code: 2 if the command or a variable is wrong,
-// 1 for every other failure. ctx ends with the first signal.
+// Main runs the command in args and returns the exit code: 2 if the command or a variable is wrong, 1 for every
+// other failure. ctx ends with the first signal.
 func Main(ctx context.Context, args []string, build telemetry.Build, stdout, stderr io.Writer) int {
-	log.SetOutput(io.Discard) // net/http prints with it what a server sends unasked, our own request for example
+	log.SetOutput(io.Discard) // net/http's client logs unexpected bytes from a server with it, which may be our own request
 	out := &output{to: stdout}
 	err := command(ctx, args, build, out, stderr)
 	if err == nil {
@@ -52,7 +52,7 @@ func Main(ctx context.Context, args []string, build telemetry.Build, stdout, std
 	}
 }
 
-// output is a standard output that remembers that something could not be written.
+// output is a standard output that remembers a failed write.
 type output struct {
 	to     io.Writer
 	failed error
@@ -66,7 +66,7 @@ func (o *output) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// say prints to standard error, and waits a little for a reader that stalls: the log may go there too.
+// say prints a line to standard error. It waits half a second at most if the reader stalls.
 func say(stderr io.Writer, text string) {
 	said := make(chan struct{})
 	go func() {
@@ -123,7 +123,7 @@ func serve(ctx context.Context, build telemetry.Build, logTo io.Writer) error {
 	return Run(ctx, c, l, build, logTo)
 }
 
-// loadSome is LoadConfig where the other variables do not matter.
+// loadSome is LoadConfig without the faults of variables that are not needed.
 func loadSome(needed func(variable string) bool) (*Config, error) {
 	c, err := LoadConfig()
 	problems := slices.DeleteFunc(setting.Each(err), func(p *setting.Problem) bool { return !needed(p.Variable) })
@@ -150,8 +150,7 @@ func token(ctx context.Context, build telemetry.Build, stdout io.Writer) error {
 	return nil
 }
 
-// healthcheck asks the server that runs with the same environment, over loopback unless LISTEN_ADDR says
-// otherwise.
+// healthcheck asks the server that runs with the same environment, over loopback unless LISTEN_ADDR names an address.
 func healthcheck(ctx context.Context) error {
 	c, err := loadSome(func(variable string) bool {
 		return variable == "LISTEN_ADDR" || variable == "PORT" || variable == "BASE_PATH"
@@ -164,7 +163,7 @@ func healthcheck(ctx context.Context) error {
 		return err
 	}
 	if host == "" || net.ParseIP(host).IsUnspecified() {
-		host = "localhost" // of whichever family this machine has
+		host = "localhost" // IPv4 or IPv6, whichever this machine has
 	}
 	scheme := "http"
 	if c.Server.TLSCertFile != "" {
@@ -176,7 +175,7 @@ func healthcheck(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The certificate is for the name that clients use, and the server is ourselves.
+	// The certificate is for the name that clients use, and the server is our own.
 	resp, err := (&http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}).RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("%s: %w", req.URL, err)

@@ -24,9 +24,9 @@ import (
 	"github.com/sethealth/tokenvend/internal/tokencache"
 )
 
-// Config is the environment, as the program reads it. Each package that is configured owns its part, with the
-// rules for it. The structs are the manual: `tokenvend help` and docs/configuration.md are made from their
-// tags. A default that depends on other variables is described in "shown". [LoadConfig] fills all of it.
+// Config is the program's configuration. Each package owns its part and the rules for it. `tokenvend help` and
+// docs/configuration.md are generated from the struct tags; the tag "shown" describes a default that depends on other
+// variables. [LoadConfig] fills all of it.
 type Config struct {
 	Sethealth sethealth.Config
 	Sessions  auth.Config
@@ -37,7 +37,7 @@ type Config struct {
 	Log       telemetry.Config
 }
 
-// ServerConfig is where the service listens and how it ends.
+// ServerConfig configures the listeners and the drain.
 type ServerConfig struct {
 	ListenAddr      string        `envconfig:"LISTEN_ADDR" group:"Listeners" shown:":8080" desc:"where to listen; PORT is honoured where this is not set"`
 	Port            string        `envconfig:"PORT" group:"Listeners" desc:"the port to listen on, as some platforms set it"`
@@ -51,8 +51,8 @@ type ServerConfig struct {
 	certificate *certificate // nil without TLS; made by validate
 }
 
-// LoadConfig reads the environment. Everything that is wrong with it comes back at once, as [setting.Each]
-// lists it, and Config holds the rest.
+// LoadConfig reads the environment. Its error holds every fault, as [setting.Each] lists them; the Config then holds
+// all other values.
 func LoadConfig() (*Config, error) {
 	c := &Config{}
 	var problems setting.Problems
@@ -77,14 +77,13 @@ const fileSuffix = "_FILE"
 // Variable is one environment variable.
 type Variable struct {
 	Name, Group, Default, Meaning string
-	// HasFile: NAME_FILE may name a file that holds the value.
-	HasFile bool
+	HasFile                       bool // NAME_FILE may name a file that holds the value
 
 	field reflect.StructField
 	value reflect.Value
 }
 
-// Names are the variable and, if there is one, that of its file.
+// Names returns the name of the variable and, if there is one, of its _FILE variant.
 func (v Variable) Names() []string {
 	if v.HasFile {
 		return []string{v.Name, v.Name + fileSuffix}
@@ -92,7 +91,7 @@ func (v Variable) Names() []string {
 	return []string{v.Name}
 }
 
-// Variables lists what the program reads, group by group, both in the order of Config.
+// Variables lists all variables by group, both in the order of Config.
 func Variables() []Variable {
 	all := variables(reflect.ValueOf(&Config{}).Elem())
 	place := func(v Variable) int {
@@ -101,7 +100,7 @@ func Variables() []Variable {
 	return slices.SortedStableFunc(slices.Values(all), func(a, b Variable) int { return place(a) - place(b) })
 }
 
-// variables lists those of a struct and of the structs within it, in their order.
+// variables lists the variables of a struct and of the structs within it, in their order.
 func variables(v reflect.Value) (all []Variable) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
@@ -117,13 +116,13 @@ func variables(v reflect.Value) (all []Variable) {
 	return all
 }
 
-// read gives the variable its value. envconfig reports the first fault alone and prints values, so it reads one
-// variable at a time and its own errors are never used.
+// read sets the variable's field from the environment. envconfig reports only the first fault and prints values in
+// its errors, so it reads one variable at a time and its errors are never shown.
 func (v Variable) read(problems *setting.Problems) {
 	value := os.Getenv(v.Name)
 	switch trimmed := strings.TrimSpace(value); {
 	case trimmed == "":
-		_ = os.Unsetenv(v.Name) // set but empty counts as not set; envconfig would not use the default
+		_ = os.Unsetenv(v.Name) // envconfig would not use the default for a variable that is set but empty
 	case trimmed != value && v.HasFile && !setting.IsPEM(value):
 		problems.Add(v.Name, "must not begin or end with white space or a newline")
 		return
@@ -134,12 +133,6 @@ func (v Variable) read(problems *setting.Problems) {
 	if err := setting.Fault(value); err != nil {
 		problems.Add(v.Name, "%s", err)
 		return
-	}
-	if value != "" && v.value.Kind() == reflect.Int { // envconfig would take 0100 for 64
-		if n, err := strconv.Atoi(value); err != nil || strconv.Itoa(n) != value {
-			problems.Add(v.Name, "must be %s", mustBe(v.value))
-			return
-		}
 	}
 	one := reflect.New(reflect.StructOf([]reflect.StructField{v.field}))
 	if envconfig.Process("", one.Interface()) != nil {
@@ -152,7 +145,7 @@ func (v Variable) read(problems *setting.Problems) {
 	}
 }
 
-// readSource completes a secret that is given inline, or by the file that NAME_FILE names.
+// readSource sets a secret's name, or opens the file that NAME_FILE names.
 func (v Variable) readSource(source *secret.Source, problems *setting.Problems) {
 	file := v.Name + fileSuffix
 	switch path := os.Getenv(file); {
@@ -226,7 +219,7 @@ func checkAddress(p *setting.Problems, variable, value string) {
 	p.Add(variable, "must be an address such as :8080 or 127.0.0.1:8080")
 }
 
-// checkProxies finds a proxy that net/http would leave out without a word, or fail every request for.
+// checkProxies finds a proxy URL that net/http would silently ignore, or that would make every request fail.
 func checkProxies() error {
 	var p setting.Problems
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// maxConnections is how many connections may be open before none is kept idle any more. An idle one
-// costs about 20 KB for up to idleTimeout, and any one client could hold thousands of them.
+// maxConnections is the number of open connections above which none is kept idle. An idle connection costs about
+// 20 KB for up to idleTimeout, and a single client could hold thousands.
 const maxConnections = 2000
 
-// connectionLimit counts the connections of a server. While there are too many, idle ones are closed and none is
-// kept after its answer; those at work are ended by the time-outs alone.
+// connectionLimit counts the connections of a server. While there are too many, idle ones are closed and the others
+// are closed after their answer.
 type connectionLimit struct {
 	server  *http.Server
 	crowded atomic.Bool
@@ -21,7 +21,7 @@ type connectionLimit struct {
 	open    int
 }
 
-// watch is a [http.Server] ConnState. It is called for each request, so that only opening and closing
+// watch implements the ConnState hook of [http.Server]. It is called for each request, so only opening and closing
 // a connection takes the lock.
 func (c *connectionLimit) watch(conn net.Conn, state http.ConnState) {
 	switch state {
@@ -30,8 +30,8 @@ func (c *connectionLimit) watch(conn net.Conn, state http.ConnState) {
 	case http.StateClosed, http.StateHijacked:
 		c.count(-1)
 	case http.StateIdle:
-		// Only HTTP/2 comes here over the limit: it announces the end itself after an answer, but would keep
-		// a connection that never asked for anything.
+		// Above the limit only HTTP/2 connections become idle. net/http closes them after an answer, but not if
+		// they have never sent a request.
 		if c.crowded.Load() {
 			time.AfterFunc(time.Second, func() { _ = conn.Close() })
 		}

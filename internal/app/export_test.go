@@ -6,10 +6,10 @@ import (
 	"github.com/sethealth/tokenvend/internal/secret"
 )
 
-// Misspelt finds names that are nearly ours, Authorities an SSL_CERT_FILE that is of no use.
-var Misspelt, Authorities = misspelt, authorities
+// Misspelt finds names that are nearly ours.
+var Misspelt = misspelt
 
-// Certificate is the chain of the TLS pair, and how to get the pair in use.
+// Certificate returns the certificate chain of the TLS pair, and a function that returns the pair in use.
 func (c *Config) Certificate() (chain secret.Source, pair func() *tls.Certificate) {
 	return c.Server.certificate.chain, c.Server.certificate.pair.Load
 }

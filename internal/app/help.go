@@ -43,7 +43,7 @@ func help(w io.Writer) {
 	fmt.Fprint(w, "\nTracing is configured by the OTEL_ variables of the OpenTelemetry specification, and off without\nOTEL_EXPORTER_OTLP_ENDPOINT.\n")
 }
 
-// wrap breaks a text into lines of that width at its spaces.
+// wrap breaks a text at its spaces into lines of at most that width.
 func wrap(text string, width int) (lines []string) {
 	line := ""
 	for word := range strings.FieldsSeq(text) {

@@ -16,24 +16,23 @@ import (
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-// Limits of a connection. A client that is slower than this is shut out.
+// Limits of a connection. A slower client is disconnected.
 const (
 	readHeaderTimeout = 5 * time.Second
-	idleTimeout       = 2 * time.Minute // over the minute after which usual balancers drop idle connections
+	idleTimeout       = 2 * time.Minute // more than the minute after which most balancers drop idle connections
 	writeGrace        = 10 * time.Second
-	// maxHeader is the most that a request's headers may weigh: a fat cookie jar and a bearer of
-	// 64 KiB fit, so that such a bearer gets an answer that a page can read.
+	// maxHeader is the maximum size of a request's headers, in bytes. A bearer token of 64 KiB beside many cookies
+	// fits, so that it gets an answer that a page can read.
 	maxHeader = 96 << 10
 )
 
-// Listeners are where the service is served. Listen opens those that a Config names; tests bring their
-// own.
+// Listeners are the sockets that the service accepts connections on.
 type Listeners struct {
 	Public net.Listener
 	Admin  net.Listener // nil for none
 }
 
-// Listen opens the listeners of a Config.
+// Listen opens the listeners that a Config names.
 func Listen(c *Config) (Listeners, error) {
 	public, err := net.Listen("tcp", c.Server.ListenAddr)
 	if err != nil {
@@ -61,7 +60,7 @@ func Run(ctx context.Context, c *Config, l Listeners, build telemetry.Build, log
 }
 
 func (a *app) run(ctx context.Context, l Listeners) error {
-	// What works in the background outlives the drain, and ends with it.
+	// Background work goes on until the drain is over.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var working sync.WaitGroup
 	for _, work := range a.background {
@@ -103,19 +102,19 @@ func (a *app) run(ctx context.Context, l Listeners) error {
 	return a.drain(public)
 }
 
-// close ends what depends on another before that.
+// close closes the parts in reverse order, so that each is closed before what it depends on.
 func (a *app) close() {
 	for _, closeIt := range slices.Backward(a.closers) {
 		closeIt()
 	}
 }
 
-// drain lets the balancer notice, closes the listener, and waits for requests in flight.
+// drain gives the balancer time to notice, closes the listener, and waits for requests in flight.
 func (a *app) drain(public *http.Server) error {
 	a.log.Info("draining", "delay", a.config.Server.ShutdownDelay.String(), "timeout", a.config.Server.ShutdownTimeout.String())
 	a.lifecycle.Drain()
 	time.Sleep(a.config.Server.ShutdownDelay)
-	// Not derived from the context that has just ended: that one would drain nothing.
+	// A fresh context: one derived from the context that has just ended would drain nothing.
 	ctx, cancel := context.WithTimeout(context.Background(), a.config.Server.ShutdownTimeout)
 	defer cancel()
 	if err := public.Shutdown(ctx); err != nil {
@@ -140,15 +139,15 @@ func (a *app) publicServer() *http.Server {
 		WriteTimeout:      api.BodyTimeout + max(c.Sessions.ForwardConfig.Timeout, c.Sessions.IntrospectionConfig.Timeout) + c.Sethealth.Timeout + writeGrace,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		// A client may hold as many answers as it likes: HTTP/2 is limited in streams, each of which costs a
-		// header while it runs and in a queue of four times as many, and in what is read ahead.
+		// Bounds the memory that a client can hold by not reading its answers. Each stream holds its headers, and
+		// net/http queues up to four times as many streams.
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 8, MaxReceiveBufferPerStream: 16 << 10, MaxReceiveBufferPerConnection: 64 << 10,
 			WriteByteTimeout: writeGrace, SendPingTimeout: 30 * time.Second, PingTimeout: 10 * time.Second,
 		},
-		// OPTIONS * is answered like any other path that is not ours.
+		// OPTIONS * is answered like any other unknown path.
 		DisableGeneralOptionsHandler: true,
-		// Failed handshakes and the like are caused by the peer, so they are logged only on demand.
+		// Failed handshakes and the like are the peer's fault.
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	server.ConnState = (&connectionLimit{server: server}).watch
