@@ -36,6 +36,7 @@ func newMetrics(reg prometheus.Registerer, inFlight *atomic.Int64) *metrics {
 	for i := range problems {
 		m.requests.WithLabelValues("/token", problems[i].code, "")
 	}
+	m.duration.WithLabelValues("/token") // exported before the first request
 	return m
 }
 
