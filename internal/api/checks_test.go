@@ -46,18 +46,18 @@ func serve(h http.Handler, r *http.Request) string {
 
 func TestAnUnlistedOriginIsRefusedBeforeAnythingHappens(t *testing.T) {
 	for name, edit := range map[string]func(*http.Request){
-		"another site":               header("Origin", "https://evil.test"),
-		"our own, unlisted":          header("Origin", "https://example.com"),
-		"our own over http":          header("Origin", "http://example.com"),
-		"the null origin":            header("Origin", "null"),
-		"an empty Origin":            header("Origin", ""),
-		"the host as user":           header("Origin", "https://evil@example.com"),
-		"two Origins, one listed":    header("Origin", listed, "https://evil.test"),
-		"the listed one twice":       header("Origin", listed, listed),
-		"a parent of the wildcard":   header("Origin", "https://example.org"),
-		"https where we serve http?": header("Origin", "ftp://example.com"),
-		"no Origin but cross-site":   func(r *http.Request) { r.Header.Del("Origin"); r.Header.Set("Sec-Fetch-Site", "cross-site") },
-		"no Origin but same-site":    func(r *http.Request) { r.Header.Del("Origin"); r.Header.Set("Sec-Fetch-Site", "same-site") },
+		"another site":             header("Origin", "https://evil.test"),
+		"our own, unlisted":        header("Origin", "https://example.com"),
+		"our own over http":        header("Origin", "http://example.com"),
+		"the null origin":          header("Origin", "null"),
+		"an empty Origin":          header("Origin", ""),
+		"the host as user":         header("Origin", "https://evil@example.com"),
+		"two Origins, one listed":  header("Origin", listed, "https://evil.test"),
+		"the listed one twice":     header("Origin", listed, listed),
+		"a parent of the wildcard": header("Origin", "https://example.org"),
+		"another scheme":           header("Origin", "ftp://example.com"),
+		"no Origin but cross-site": func(r *http.Request) { r.Header.Del("Origin"); r.Header.Set("Sec-Fetch-Site", "cross-site") },
+		"no Origin but same-site":  func(r *http.Request) { r.Header.Del("Origin"); r.Header.Set("Sec-Fetch-Site", "same-site") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, func(_ *api.Config, d *api.Deps) {
@@ -130,7 +130,7 @@ func TestAFatPreflightIsCheap(t *testing.T) { // GHSA-mh55-gqvf-xfwm
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(256<<10))
 }
 
-func TestARequestIDIsTakenOnlyIfItIsHarmless(t *testing.T) {
+func TestACallersRequestIDIsUsedOnlyIfItIsValid(t *testing.T) {
 	f := newFixture(t)
 	assert.Equal(t, "A.b_c-9", f.ask("POST", "/token", "", header("X-Request-Id", "A.b_c-9")).Header.Get("X-Request-Id"))
 	for name, edit := range map[string]func(*http.Request){
@@ -217,7 +217,7 @@ func TestHealthComesBeforeEveryCheck(t *testing.T) {
 	assert.Equal(t, "ok", string(body))
 }
 
-func TestReadinessFollowsTheFirstKeysAndTheDrain(t *testing.T) {
+func TestReadinessBeginsWithTheFirstKeysAndEndsWithTheDrain(t *testing.T) {
 	ready := false
 	lifecycle := &api.Lifecycle{Ready: func() bool { return ready }}
 	f := newFixture(t, func(_ *api.Config, d *api.Deps) { d.Lifecycle = lifecycle })
@@ -229,7 +229,7 @@ func TestReadinessFollowsTheFirstKeysAndTheDrain(t *testing.T) {
 	requireToken(t, f.ask("POST", "/token", ""), "token-of-alice")
 }
 
-func TestTheBrowserModuleIsServedOnceAndThenKnown(t *testing.T) {
+func TestTheBrowserModuleIsServedAndRevalidated(t *testing.T) {
 	f := newFixture(t)
 	resp := f.ask("GET", "/client.js", "")
 	body, _ := io.ReadAll(resp.Body)
@@ -286,7 +286,7 @@ type limiter func(sethealth.User) (time.Duration, bool)
 
 func (l limiter) Allow(_ context.Context, user sethealth.User) (time.Duration, bool) { return l(user) }
 
-func TestOverTheLimitIsToldInWholeSecondsRoundedUp(t *testing.T) {
+func TestARateLimitedUserWaitsWholeSecondsRoundedUp(t *testing.T) {
 	f := newFixture(t, func(_ *api.Config, d *api.Deps) {
 		d.Limiter = limiter(func(user sethealth.User) (time.Duration, bool) { return 1100 * time.Millisecond, user != alice })
 	})
@@ -297,7 +297,7 @@ func TestOverTheLimitIsToldInWholeSecondsRoundedUp(t *testing.T) {
 	requireToken(t, f.ask("POST", "/token", "", header("Authorization", "Bearer bob")), "token-of-bob")
 }
 
-func TestTheRecordNamesTheCallerBehindATrustedProxy(t *testing.T) {
+func TestTheRecordHasTheAddressBehindATrustedProxy(t *testing.T) {
 	trust := func(_ *api.Config, d *api.Deps) {
 		d.TrustedProxies = setting.Prefixes{netip.MustParsePrefix("192.0.2.0/24")}
 	}
@@ -307,7 +307,7 @@ func TestTheRecordNamesTheCallerBehindATrustedProxy(t *testing.T) {
 	}
 }
 
-func TestAGoneCallerIsNotCountedAsAnOutage(t *testing.T) {
+func TestACallerWhoLeftIsNotCountedAsAnOutage(t *testing.T) {
 	f := newFixture(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	f.issue = func(ctx context.Context, _ string) (sethealth.Token, error) {
@@ -318,7 +318,7 @@ func TestAGoneCallerIsNotCountedAsAnOutage(t *testing.T) {
 	assert.Equal(t, "canceled", f.lines(t)[0]["outcome"])
 }
 
-func TestProbesStayOutOfTheUsualLog(t *testing.T) {
+func TestProbesAreLoggedAtDebug(t *testing.T) {
 	f := newFixture(t)
 	f.ask("GET", "/healthz", "")
 	f.ask("GET", "/nothing", "")

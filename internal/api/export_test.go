@@ -1,9 +1,9 @@
 package api
 
-// Origins is the list of CORS_ALLOWED_ORIGINS by itself.
+// Origins is the list of CORS_ALLOWED_ORIGINS.
 type Origins struct{ origins }
 
-// ParseOrigins makes one.
+// ParseOrigins parses the list.
 func ParseOrigins(items, insecureHosts []string) (Origins, error) {
 	o, err := parseOrigins(items, insecureHosts)
 	return Origins{o}, err
@@ -19,7 +19,7 @@ type ProblemRow struct {
 	RetryAfter bool
 }
 
-// ProblemRows are all of them, each once.
+// ProblemRows returns all rows, each once.
 func ProblemRows() (rows []ProblemRow) {
 	seen := map[ProblemRow]bool{}
 	for _, p := range problems {

@@ -25,14 +25,14 @@ import (
 
 const listed = "https://app.example.com"
 
-// fixture is the handler over a source of tokens and a session check of the test's own.
+// fixture is the handler with an issuer and a session check that the test controls.
 type fixture struct {
 	http.Handler
 	log *bytes.Buffer
 	reg *prometheus.Registry
 
 	mu     sync.Mutex
-	minted []string // the names of users for whom a token was asked
+	minted []string // users for whom a token was requested
 	asked  sethealth.Request
 	issue  func(ctx context.Context, user string) (sethealth.Token, error)
 }
@@ -41,7 +41,7 @@ type sessions func(*http.Request) (auth.Result, error)
 
 func (f sessions) Authenticate(r *http.Request) (auth.Result, error) { return f(r) }
 
-// refusing is a session check that rejects everybody.
+// refusing makes the session check return err for every request.
 func refusing(err error) func(*api.Config, *api.Deps) {
 	return func(_ *api.Config, d *api.Deps) {
 		d.Sessions = sessions(func(*http.Request) (auth.Result, error) {
@@ -50,7 +50,7 @@ func refusing(err error) func(*api.Config, *api.Deps) {
 	}
 }
 
-// bySession takes the bearer as the user's name.
+// bySession is a session check that takes the bearer token as the user's name.
 func bySession(r *http.Request) (auth.Result, error) {
 	user, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
@@ -93,7 +93,7 @@ func (f *fixture) Issue(ctx context.Context, user sethealth.User, asked sethealt
 	return f.issue(ctx, user.Name)
 }
 
-// ask sends a request as the listed page of the user alice would, changed by edit.
+// ask sends a request of the user alice from a listed page, changed by edit.
 func (f *fixture) ask(method, target, body string, edit ...func(*http.Request)) *http.Response {
 	var content io.Reader
 	if body != "" {
@@ -129,7 +129,7 @@ type problem struct {
 	RequestID                 string `json:"request_id"`
 }
 
-// requireProblem holds an answer to the shape that every error has.
+// requireProblem checks what all problem documents have in common.
 func requireProblem(t *testing.T, resp *http.Response, status int, code string) problem {
 	t.Helper()
 	require.Equal(t, status, resp.StatusCode)
@@ -162,7 +162,7 @@ func requireToken(t *testing.T, resp *http.Response, token string) {
 	require.Equal(t, token, got.Token)
 }
 
-// lines are the log lines so far.
+// lines returns the log lines so far.
 func (f *fixture) lines(t *testing.T) (all []map[string]any) {
 	t.Helper()
 	for line := range strings.Lines(f.log.String()) {

@@ -20,8 +20,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// FuzzOrigins holds the matcher to what net/url makes of the same text: an origin is on the list only if,
-// taken apart and put together again, it has the scheme, the port and the host or parent of an item.
+// FuzzOrigins compares the matcher with an oracle that parses origins by net/url.
 func FuzzOrigins(f *testing.F) {
 	for _, origin := range []string{
 		"https://app.example.com", "https://app.example.com:8443", "https://one.example.org", "http://[::1]:3000", "http://localhost:3000",
@@ -46,7 +45,7 @@ var native = regexp.MustCompile(`^(capacitor|ionic|tauri|app|chrome-extension|mo
 
 var browserLabel = regexp.MustCompile(`^[a-z0-9_-]+$`)
 
-// isOnTheList is the oracle: the same list, by another way.
+// isOnTheList is the oracle for the list of FuzzOrigins.
 func isOnTheList(origin string) bool {
 	u, err := url.Parse(origin)
 	if err != nil || u.Scheme+"://"+u.Host != origin {
@@ -63,8 +62,8 @@ func isOnTheList(origin string) bool {
 	}
 }
 
-// FuzzParseOrigins proves that whatever the list is made of, it never lets in what is no origin at all, and
-// always an exact item.
+// FuzzParseOrigins checks that a list always contains its exact items, never anything that is not an origin, and that
+// errors do not quote an item.
 func FuzzParseOrigins(f *testing.F) {
 	for _, item := range []string{
 		"https://app.example.com", "https://*.example.com", "http://localhost", "http://[::1]:1", "none", "*", "null", "https://", "https://*",
@@ -95,8 +94,8 @@ func FuzzParseOrigins(f *testing.F) {
 	})
 }
 
-// FuzzBody sends bodies through all the checks: every answer is a token or a problem of the body, and a
-// token only for what encoding/json too reads as nothing or as a fitting min_life.
+// FuzzBody checks that every body gets a token or a problem about the body, and a token only if encoding/json reads
+// the same members from it.
 func FuzzBody(f *testing.F) {
 	for _, body := range []string{
 		"", "{}", `{"min_life":0}`, `{"min_life":1800}`, `{"min_life":3599}`, `{"min_life":3600}`, `{"min_life":-1}`, `{"min_life":1.5}`, `{"min_life":1e3}`,
@@ -141,8 +140,7 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// FuzzRequestID proves that an id is taken over to the byte or not at all, and that it cannot break a
-// header or a log line.
+// FuzzRequestID checks that an id is used unchanged or not at all, and breaks neither header nor log line.
 func FuzzRequestID(f *testing.F) {
 	for _, id := range []string{"", "A.b_c-9", "a b", "a\nb", "a\r\nSet-Cookie: x=y", strings.Repeat("a", 64), strings.Repeat("a", 65), "é", "\x00", `"},{"`, "%0a", "a,b"} {
 		f.Add(id)

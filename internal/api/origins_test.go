@@ -125,7 +125,7 @@ func TestParseOriginsTakesNoneAsAnEmptyList(t *testing.T) {
 	assert.False(t, origins.Contains(""))
 }
 
-func TestEveryBadOriginIsNamedByItsPlaceAndNotShown(t *testing.T) {
+func TestEveryBadOriginIsNamedByItsPositionAndNotShown(t *testing.T) {
 	_, err := api.ParseOrigins([]string{"https://a.example.com", "https://canary.example.com/", "*", "http://canary.example.com"}, nil)
 	for _, place := range []string{"item 2 must", "item 3 must", "item 4 must"} {
 		require.ErrorContains(t, err, place)

@@ -26,7 +26,7 @@ func TestTheReadmesErrorTableIsTheCode(t *testing.T) {
 	}
 	var want []string
 	for _, p := range api.ProblemRows() {
-		if p.Code == "canceled" { // nobody is left to read it
+		if p.Code == "canceled" { // nobody reads it
 			continue
 		}
 		retry := ""
@@ -38,7 +38,7 @@ func TestTheReadmesErrorTableIsTheCode(t *testing.T) {
 	assert.ElementsMatch(t, want, got)
 }
 
-// The browser module ends with some codes and waits with the others; what it does not know is no answer of ours.
+// The browser module takes an answer with an unknown code for that of another server.
 func TestTheBrowserModuleKnowsEveryCode(t *testing.T) {
 	module, err := os.ReadFile("../../client/client.js")
 	require.NoError(t, err)

@@ -24,7 +24,7 @@ import (
 
 var alice = sethealth.User{Check: "jwt", Issuer: "https://id.example.com", Name: "alice"}
 
-func TestASignedInUserGetsATokenOfTheirOwn(t *testing.T) {
+func TestASignedInUserGetsTheirOwnToken(t *testing.T) {
 	f := newFixture(t)
 	resp := f.ask("POST", "/token", "")
 	requireToken(t, resp, "token-of-alice")
@@ -34,7 +34,7 @@ func TestASignedInUserGetsATokenOfTheirOwn(t *testing.T) {
 	assert.Equal(t, []string{"alice"}, f.minted)
 }
 
-func TestTheAnswerTellsTheHonestEndRoundedDown(t *testing.T) {
+func TestTheAnswerHasTheTrueExpiryRoundedDown(t *testing.T) {
 	f := newFixture(t)
 	end := time.Now().Add(90*time.Second + 900*time.Millisecond)
 	f.issue = func(context.Context, string) (sethealth.Token, error) {
@@ -49,7 +49,7 @@ func TestTheAnswerTellsTheHonestEndRoundedDown(t *testing.T) {
 	assert.Equal(t, end.UTC().Truncate(time.Second).Format(time.RFC3339), got.ExpiresAt)
 }
 
-func TestATokenOfUnknownLifeComesWithoutOne(t *testing.T) {
+func TestATokenWithoutKnownExpiryIsIssuedWithoutOne(t *testing.T) {
 	f := newFixture(t)
 	f.issue = func(context.Context, string) (sethealth.Token, error) {
 		return sethealth.Token{Value: secret.New(`quoted "and" ünusual`), ID: "0011223344556677"}, nil
@@ -86,10 +86,10 @@ func TestTheBodyChoosesNothingButMinLifeAndRejected(t *testing.T) {
 		"an empty object":               {`{}`, "application/json", 200, "", 0},
 		"min_life":                      {`{"min_life": 1800}`, "application/json", 200, "", 30 * time.Minute},
 		"min_life with a charset":       {`{"min_life":1}`, "application/json; charset=utf-8", 200, "", time.Second},
-		"no wish":                       {`{"min_life":0}`, "application/json", 200, "", 0},
+		"zero":                          {`{"min_life":0}`, "application/json", 200, "", 0},
 		"space around it":               {" {\"min_life\":1}\n", "application/json", 200, "", time.Second},
 		"as long as a new token":        {`{"min_life":3600}`, "application/json", 400, "invalid_request", 0},
-		"a negative wish":               {`{"min_life":-1}`, "application/json", 400, "invalid_request", 0},
+		"a negative number":             {`{"min_life":-1}`, "application/json", 400, "invalid_request", 0},
 		"a fraction":                    {`{"min_life":1.5}`, "application/json", 400, "invalid_request", 0},
 		"an exponent":                   {`{"min_life":1e2}`, "application/json", 400, "invalid_request", 0},
 		"a string":                      {`{"min_life":"1800"}`, "application/json", 400, "invalid_request", 0},
@@ -101,7 +101,7 @@ func TestTheBodyChoosesNothingButMinLifeAndRejected(t *testing.T) {
 		"an array":                      {`[1]`, "application/json", 400, "invalid_request", 0},
 		"null":                          {`null`, "application/json", 400, "invalid_request", 0},
 		"two documents":                 {`{}{}`, "application/json", 400, "invalid_request", 0},
-		"trailing garbage":              {`{} x`, "application/json", 400, "invalid_request", 0},
+		"text after it":                 {`{} x`, "application/json", 400, "invalid_request", 0},
 		"cut off":                       {`{"min_life":1`, "application/json", 400, "invalid_request", 0},
 		"cut off in the name":           {`{"min_li`, "application/json", 400, "invalid_request", 0},
 		"a nested object":               {`{"min_life":{"min_life":1}}`, "application/json", 400, "invalid_request", 0},
@@ -144,7 +144,7 @@ func TestATokenThatSethealthRefusedIsReportedByItsID(t *testing.T) {
 	assert.Len(t, f.minted, 1)
 }
 
-func TestTheAnswerNamesTokenAndUserForComparing(t *testing.T) {
+func TestTheAnswerIdentifiesTokenAndUser(t *testing.T) {
 	ids := func(f *fixture, bearer string) (tokenID, userHash string) {
 		var got struct {
 			TokenID  string `json:"token_id"`
@@ -176,7 +176,7 @@ func TestCookiesOfTheSessionEndpointAreOnEveryAnswer(t *testing.T) {
 	}
 }
 
-func TestMinLifeCannotBePromisedOfTokensOfUnknownLife(t *testing.T) {
+func TestMinLifeIsRefusedIfTokensHaveNoKnownExpiry(t *testing.T) {
 	f := newFixture(t, func(_ *api.Config, d *api.Deps) { d.TokenTTL = 0 })
 	requireProblem(t, f.ask("POST", "/token", `{"min_life":1}`), 400, "invalid_request")
 	requireToken(t, f.ask("POST", "/token", `{"min_life":0}`), "token-of-alice")
@@ -190,15 +190,15 @@ func TestEveryFailureHasItsProblemReadableByTheListedPage(t *testing.T) {
 		code           string
 		retryAfter     bool
 	}{
-		"no credential":              {auth.ErrNoCredential, nil, 401, "unauthenticated", false},
-		"a bad credential":           {auth.ErrUnauthenticated, nil, 401, "unauthenticated", false},
-		"not entitled":               {auth.ErrForbidden, nil, 403, "forbidden", false},
-		"a check that was not made":  {auth.ErrUnavailable, nil, 503, "session_check_unavailable", true},
-		"rejected by Sethealth":      {nil, sethealth.ErrRejected, 502, "upstream_rejected", false},
-		"an invalid answer":          {nil, sethealth.ErrInvalid, 502, "upstream_invalid", false},
-		"Sethealth unavailable":      {nil, sethealth.ErrUnavailable, 503, "upstream_unavailable", true},
-		"Sethealth too slow":         {nil, sethealth.ErrTimeout, 504, "upstream_timeout", false},
-		"an error that nobody named": {nil, errors.New("a bug"), 500, "internal", false},
+		"no credential":               {auth.ErrNoCredential, nil, 401, "unauthenticated", false},
+		"a bad credential":            {auth.ErrUnauthenticated, nil, 401, "unauthenticated", false},
+		"not entitled":                {auth.ErrForbidden, nil, 403, "forbidden", false},
+		"a check that is unavailable": {auth.ErrUnavailable, nil, 503, "session_check_unavailable", true},
+		"rejected by Sethealth":       {nil, sethealth.ErrRejected, 502, "upstream_rejected", false},
+		"an invalid answer":           {nil, sethealth.ErrInvalid, 502, "upstream_invalid", false},
+		"Sethealth unavailable":       {nil, sethealth.ErrUnavailable, 503, "upstream_unavailable", true},
+		"Sethealth too slow":          {nil, sethealth.ErrTimeout, 504, "upstream_timeout", false},
+		"an error without a sentinel": {nil, errors.New("a bug"), 500, "internal", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wrap := func(err error) error { return fmt.Errorf("%w: %s", err, foreign) }
@@ -222,14 +222,14 @@ func TestEveryFailureHasItsProblemReadableByTheListedPage(t *testing.T) {
 	}
 }
 
-func TestTheChallengeTellsAWrongBearerFromNone(t *testing.T) {
+func TestTheChallengeDistinguishesAnInvalidTokenFromNone(t *testing.T) {
 	f := newFixture(t, refusing(auth.ErrUnauthenticated))
 	assert.Equal(t, `Bearer error="invalid_token"`, f.ask("POST", "/token", "").Header.Get("WWW-Authenticate"))
 	assert.Equal(t, "Bearer", f.ask("POST", "/token", "", header("Authorization")).Header.Get("WWW-Authenticate"))
 	assert.Equal(t, "Bearer", f.ask("POST", "/token", "", header("Authorization", "Basic eA==")).Header.Get("WWW-Authenticate"))
 }
 
-func TestAPanicIsA500ThatTellsNothingAndTheLogDoesNotTellItsValue(t *testing.T) {
+func TestAPanicIsA500AndItsValueIsNeitherSentNorLogged(t *testing.T) {
 	f := newFixture(t)
 	f.issue = func(context.Context, string) (sethealth.Token, error) { panic("s3cr3t") }
 	resp := f.ask("POST", "/token", "")

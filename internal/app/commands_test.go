@@ -18,7 +18,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
 )
 
-func TestAStandardErrorThatStallsDoesNotKeepACommandFromEnding(t *testing.T) {
+func TestACommandEndsWhileStandardErrorStalls(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
@@ -44,7 +44,7 @@ func TestAStandardErrorThatStallsDoesNotKeepACommandFromEnding(t *testing.T) {
 	}
 }
 
-func TestAProbableMisspellingIsToldBesideWhatIsMissing(t *testing.T) {
+func TestAProbableMisspellingIsReportedBesideWhatIsMissing(t *testing.T) {
 	environment(t, env{"CORS_ALLOWED_ORIGINS": "-", "CORS_ALLOWED_ORIGIN": "https://canary.example.com"})
 	for _, command := range []string{"serve", "check"} {
 		var stdout, stderr bytes.Buffer

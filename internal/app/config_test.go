@@ -47,7 +47,7 @@ func wrong(t *testing.T, more env) []*setting.Problem {
 	return setting.Each(err)
 }
 
-func TestTheLeastEnvironmentGetsTheDefaults(t *testing.T) {
+func TestAMinimalEnvironmentGetsTheDefaults(t *testing.T) {
 	environment(t, nil)
 	c, err := app.LoadConfig()
 	require.NoError(t, err)
@@ -60,7 +60,7 @@ func TestTheLeastEnvironmentGetsTheDefaults(t *testing.T) {
 	assert.False(t, c.Sessions.JWTConfig.Secret.IsSet())
 }
 
-func TestValuesAreUnderstoodAsTheyAreWritten(t *testing.T) {
+func TestValuesAreParsed(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "key")
 	require.NoError(t, os.WriteFile(key, []byte("from the file\n"), 0o600))
 	for name, row := range map[string]struct {
@@ -167,13 +167,13 @@ func TestEachWrongFileOfATLSPairIsNamed(t *testing.T) {
 	assert.Empty(t, wrong(t, env{"TLS_CERT_FILE": chain, "TLS_KEY_FILE": key}))
 }
 
-func TestAProxyIsWhatTheLibraryTakesForOne(t *testing.T) {
+func TestAProxyURLIsAcceptedIfNetHTTPAcceptsIt(t *testing.T) {
 	for _, proxy := range []string{"proxy:3128", "proxy.example.com", "user:pass@proxy.example.com:3128", "http://proxy", "https://user@[::1]:8443/", "socks5://10.0.0.1:1080"} {
 		assert.Empty(t, wrong(t, env{"HTTPS_PROXY": proxy}), proxy)
 	}
 }
 
-func TestWhatIsSetIsHeldToItsRulesWhileNobodyKnowsWhichChecksAreMeant(t *testing.T) {
+func TestVariablesOfEveryCheckAreValidatedIfSessionCheckIsWrong(t *testing.T) {
 	for _, checks := range []string{"", "jwt,", "saml"} {
 		var named []string
 		for _, p := range wrong(t, env{
