@@ -10,7 +10,7 @@
  */
 export type Status = 'starting' | 'signed-in' | 'retrying' | 'signed-out' | 'failed' | 'stopped';
 
-/** A snapshot. It never holds the token. */
+/** A snapshot. It never contains the token. */
 export interface State {
   readonly status: Status;
   /** When the token expires, in milliseconds since the epoch by this device's clock; undefined if there is none, or its lifetime is not known. */
@@ -21,7 +21,7 @@ export interface State {
   readonly lastError: TokenError | undefined;
 }
 
-/** What is known of a token. */
+/** What is known about a token. */
 export interface TokenInfo {
   /** Seconds until it expires; undefined if the server did not say. */
   readonly expiresIn: number | undefined;
@@ -31,7 +31,7 @@ export interface TokenInfo {
 
 /** Options of {@link keepSignedIn}. */
 export interface KeepSignedInOptions {
-  /** The token server's `/token`. A relative one is the page's own origin. */
+  /** The URL of the server's `/token`. A relative URL is resolved against the page. */
   url: string | URL;
   /**
    * Called with each new token, for `sethealth.auth.setAccessToken`, and after an outage. If it throws or
@@ -48,27 +48,27 @@ export interface KeepSignedInOptions {
    * After a 401 it is called once more with `refused: true`: renew the bearer token, and it is tried again.
    */
   headers?: ((request: HeadersRequest) => HeadersInit | null | undefined | Promise<HeadersInit | null | undefined>) | undefined;
-  /** As of `fetch`. Default: `include` (the session is a cookie), or `same-origin` if there is `headers`. */
+  /** As for `fetch`. Default: `include` (the session is a cookie), or `same-origin` with `headers`. */
   credentials?: RequestCredentials | undefined;
   /**
-   * Nobody is signed in any more; called at most once, and the source has ended. The code is
-   * `unauthenticated` (the server said 401), `signed_out_elsewhere` (another tab), or `user_changed`
-   * (the session is somebody else's now). Not called for one's own `signOut()`.
+   * Called at most once, when nobody is signed in any more and the source has ended. The code is
+   * `unauthenticated` (the server answered 401), `signed_out_elsewhere` (another tab), or `user_changed`
+   * (another user has signed in). Not called for `signOut()` of this source.
    */
   onSignedOut?: ((error: TokenError) => unknown) | undefined;
   /**
-   * Something failed: called once for each outage, and again when its code changes; not for every retry.
+   * Called when something failed: once for each outage, and again when its code changes; not for every retry.
    * `source.state.status` says whether it is final (`failed`) or tried again (`retrying`). Default: a
    * warning on the console with the code.
    */
   onError?: ((error: TokenError) => unknown) | undefined;
-  /** Its abort is `stop()`. */
+  /** Aborting it calls `stop()`. */
   signal?: AbortSignal | undefined;
 }
 
-/** What {@link KeepSignedInOptions.headers} is called with. */
+/** The argument of {@link KeepSignedInOptions.headers}. */
 export interface HeadersRequest {
-  /** The server has just rejected what was given. */
+  /** Whether the server has just rejected the headers given last. */
   readonly refused: boolean;
 }
 
@@ -88,20 +88,20 @@ export interface TokenSource {
    */
   token(options?: TokenOptions): Promise<string>;
   /**
-   * Replaces the token, for a caller whom Sethealth has refused it: reports it to the server, which requests
-   * a new one, for all tabs. Rejects if there is none; the old token stays, and is reported again until it
-   * is replaced. Rejects at once only while the server's `Retry-After` runs.
+   * Replaces a token that Sethealth has refused: reports it to the server, which requests a new one for all
+   * tabs. Rejects if it gets none; the old token stays, and is reported again until it is replaced. Rejects
+   * at once only while the server's `Retry-After` runs.
    */
   refresh(): Promise<string>;
   /** Ends this source: aborts a request, drops the token, and waiting calls reject with the code `stopped`. Other tabs go on. */
   stop(): void;
   /** Ends this source and those of the same user in all tabs. Call it where the user signs out. */
   signOut(): void;
-  /** Its status, right now. */
+  /** The current status. */
   readonly state: State;
 }
 
-/** Why there is no token. It never holds one. */
+/** The reason why there is no token. It never contains a token. */
 export class TokenError extends Error {
   constructor(code: string, details?: { status?: number; requestId?: string; retryAfter?: number; cause?: unknown });
   name: 'TokenError';

@@ -1,27 +1,27 @@
 /**
- * Keeps a page signed in to Sethealth with tokens from a tokenvend server. No dependencies. Tokens live in
- * memory alone: never in storage, a URL, a log or an error.
+ * Keeps a page signed in to Sethealth with tokens from a tokenvend server. No dependencies. Tokens are kept in
+ * memory only, never in storage, a URL, a log or an error.
  *
  * @module
  */
 
-// Times are milliseconds; seconds only on the wire and in the API.
+// Times are in milliseconds, except on the wire and in the API, where they are in seconds.
 const REQUEST_TIMEOUT = 15e3;
-const LOCK_PATIENCE = 5e3; // a frozen tab may hold the lock: after this each tab works alone
-const ANSWER_PATIENCE = 50; // other tabs answer within a few ms, or are not there
-const NEWS_PATIENCE = 250; // a tab that has just had its turn may have news, which come by another way than the lock
-const LONGEST_NAP = 15e3; // timers stand still while a laptop sleeps: look at the clocks this often
-const LONGEST_BACKOFF = 8e3;
-const LONGEST_WAIT = 36e5; // no answer, however wrong, keeps a page away for good
-const SAME_REFUSAL = 1e3; // tabs learn within this time of each other that Sethealth refuses their token
+const LOCK_TIMEOUT = 5e3; // a frozen tab may hold the lock: after this time, each tab works alone
+const ANSWER_TIMEOUT = 50; // other tabs answer within a few ms, if there are any
+const NEWS_TIMEOUT = 250; // a token of the tab that held the lock may arrive after the lock is released
+const MAX_SLEEP = 15e3; // timers stop while a laptop sleeps: look at the clocks at least this often
+const MAX_BACKOFF = 8e3;
+const MAX_WAIT = 36e5; // the longest Retry-After that is obeyed
+const SAME_REFUSAL = 1e3; // within this time of each other, tabs notice that Sethealth refuses their token
 
-// The codes of tokenvend's problem documents. Any other answer says nothing about the session.
-const VERDICTS = `invalid_request unauthenticated forbidden origin_not_allowed not_found method_not_allowed
+// The codes of tokenvend's problem documents. An answer with any other code is not tokenvend's.
+const FINAL_CODES = `invalid_request unauthenticated forbidden origin_not_allowed not_found method_not_allowed
   request_too_large unsupported_media_type`.split(/\s+/);
-const OUTAGES = `rate_limited internal upstream_rejected upstream_invalid upstream_unavailable upstream_timeout
+const RETRIED_CODES = `rate_limited internal upstream_rejected upstream_invalid upstream_unavailable upstream_timeout
   session_check_unavailable overloaded not_ready`.split(/\s+/);
 
-/** Why there is no token. It never holds one. */
+/** The reason why there is no token. It never contains a token. */
 export class TokenError extends Error {
   /**
    * @param {string} code
@@ -50,25 +50,25 @@ export function keepSignedIn(options) {
   const clock = newClock();
   const ending = new AbortController();
   const over = new Promise((resolve) => ending.signal.addEventListener('abort', resolve));
-  let held; // the newest token: { token, id, born, end, refused, replaces, swapped }; born: when it was requested
-  let hash; // whose token it is
-  let since = -Infinity; // what was born earlier may be of a session that is gone
-  let lastError; // since the last token
+  let held; // the newest token: { token, id, born (when it was requested), end, refused, replaces, swapped }
+  let hash; // identifies the user of the token
+  let since = -Infinity; // a token requested earlier may be of a session that has ended
+  let lastError; // the last one since the last token
   let failures = 0;
-  let next = 0; // when to request
-  let barred = 0; // the server's Retry-After runs until then
+  let next = 0; // time of the next request
+  let barred = 0; // end of the server's Retry-After
   let ended; // how this source ended, as in state.status
   let endError;
-  let flight; // the one request, with the wait for its turn
-  let delivered; // the last onToken
+  let flight; // the request in progress, including the wait for the lock
+  let delivered; // the last call of onToken
   let timer;
   let tabs;
   let hasPeers = false;
-  let leaving; // aborts what keeps a page out of the back-forward cache
-  let away; // from pagehide on: a promise of the page's return
+  let leaving; // aborts what would keep the page out of the back-forward cache
+  let away; // from pagehide on: resolves when the page returns
   let comeBack;
 
-  // A caller of token() may go on to use what onToken was for.
+  // When token() resolves, onToken must have finished: its caller uses the SDK next.
   const settled = () => Promise.race([delivered, over]);
 
   const isValid = (minLife = 0, at = clock()) =>
@@ -96,7 +96,7 @@ export function keepSignedIn(options) {
   const schedule = () => {
     clearTimeout(timer);
     if (ended || away || flight || next === Infinity) return;
-    timer = setTimeout(tick, Math.min(Math.max(next - clock(), 0), LONGEST_NAP));
+    timer = setTimeout(tick, Math.min(Math.max(next - clock(), 0), MAX_SLEEP));
   };
 
   const tick = () => {
@@ -104,7 +104,7 @@ export function keepSignedIn(options) {
     schedule();
   };
 
-  // Only what is requested from now on counts.
+  // Distrusts every token requested before now.
   const doubt = (delay) => {
     since = clock();
     next = Math.max(Math.min(next, since + delay), barred);
@@ -118,7 +118,7 @@ export function keepSignedIn(options) {
     lastError = undefined;
     failures = barred = 0;
     const left = held.end - clock();
-    // Jitter keeps pages that were opened together from coming back together.
+    // Jitter, so that pages that were opened at the same time do not renew at the same time.
     next = clock() + Math.max(left * (0.75 + Math.random() / 10), 1e3);
     if (!isNews) return;
     delivered = call(onToken, held.token, { fromTab, expiresIn: left < Infinity ? left / 1e3 : undefined })
@@ -138,14 +138,14 @@ export function keepSignedIn(options) {
   const isOurs = (message, born) => {
     if (hash && message.hash) return hash === message.hash;
     if (user && message.user) return user === message.user;
-    // A cookie is every tab's, but before this page was here it may have been somebody else's.
+    // All tabs share a cookie, but before this page was opened it may have been another user's.
     return !headers && born >= 0;
   };
 
   const hear = (message) => {
     const { news } = message;
     hasPeers = true;
-    // The message may have waited for a frozen tab to wake.
+    // The message may have waited while this tab was frozen.
     const late = Math.max(Date.now() - message.at, 0);
     const born = clock() - message.age - late;
     const isNewer = !(held?.born > born);
@@ -176,7 +176,7 @@ export function keepSignedIn(options) {
   const take = (got, rejected) => {
     if (ended || away || got.born < since) return;
     if (hash && got.hash && hash !== got.hash) {
-      // An answer that another tab has overtaken is of the session before.
+      // If another tab has a newer token, this answer is of the previous session.
       if (held?.born > got.born) return;
       signedOut('user_changed', { news: 'changed', hash: got.hash, was: hash, age: clock() - got.born });
     } else if (held?.refused && held.token === got.token) {
@@ -191,13 +191,13 @@ export function keepSignedIn(options) {
     const { code, retryAfter = 0 } = error;
     if (code === 'unauthenticated') {
       signedOut(code, !headers && { news: 'out', all: true, age: clock() - born }, error);
-    } else if (VERDICTS.includes(code)) {
-      if (code === 'invalid_request' && asked) throw error; // only this caller asked too much
+    } else if (FINAL_CODES.includes(code)) {
+      if (code === 'invalid_request' && asked) throw error; // min_life of this caller was too long
       end('failed', error);
       call(onError, error);
     } else {
-      barred = OUTAGES.includes(code) ? clock() + Math.min(retryAfter * 1e3, LONGEST_WAIT) : 0;
-      next = Math.max(barred, clock()) + Math.random() * Math.min(1e3 * 2 ** ++failures, LONGEST_BACKOFF);
+      barred = RETRIED_CODES.includes(code) ? clock() + Math.min(retryAfter * 1e3, MAX_WAIT) : 0;
+      next = Math.max(barred, clock()) + Math.random() * Math.min(1e3 * 2 ** ++failures, MAX_BACKOFF);
       const isTold = lastError?.code === code;
       lastError = error;
       if (!isTold) call(onError, error);
@@ -213,7 +213,7 @@ export function keepSignedIn(options) {
     flight ??= tabs
       .inTurn(lock, async (hasWaited) => {
         if (!done() && (hasWaited || hasPeers || !fresh)) {
-          await tabs.ask(() => post({ news: 'ask' }), hasWaited ? NEWS_PATIENCE : ANSWER_PATIENCE);
+          await tabs.ask(() => post({ news: 'ask' }), hasWaited ? NEWS_TIMEOUT : ANSWER_TIMEOUT);
         }
         if (done()) return;
         born = clock();
@@ -235,7 +235,7 @@ export function keepSignedIn(options) {
     for (let tries = 0; ;) {
       await away;
       if (ended) throw endError;
-      // The server counts whole seconds, and up to its answer.
+      // The server rounds to whole seconds, and counts from its answer.
       if (isValid(minLife, tries ? held?.born - 1 : clock()) && !(flight && held.refused)) return held.token;
       if (flight) {
         await flight.catch(() => {});
@@ -253,7 +253,7 @@ export function keepSignedIn(options) {
 
   const refresh = async () => {
     const refused = held;
-    // Another tab has replaced the token that this one's caller still speaks of.
+    // Another tab has already replaced the token that the caller means.
     const isReplaced = isValid() && clock() < refused.swapped + SAME_REFUSAL;
     if (refused?.id && !isReplaced) refused.refused = clock();
     for (let first = isReplaced; ; first = false) {
@@ -288,12 +288,12 @@ export function keepSignedIn(options) {
 
   const wake = ({ type }) => {
     if (type === 'pageshow' && away) {
-      // The session may be gone, or somebody else's.
+      // The session may have ended, or be another user's.
       arrive();
       comeBack();
       doubt(0);
     }
-    // Back on the network: no need to sit out a pause of our own.
+    // Back online: shorten our own back-off, but not the server's Retry-After.
     if (type === 'online' && lastError) next = Math.max(barred, Math.min(next, clock() + Math.random() * 1e3));
     tick();
   };
@@ -336,14 +336,14 @@ const failWith = (code) => (cause) => {
   throw new TokenError(code, { cause });
 };
 
-// Settles within REQUEST_TIMEOUT or at the first of the signals, whatever headers() and the network do.
+// Settles within REQUEST_TIMEOUT or at the first signal, even if headers() or the network hangs.
 const fetchToken = (options, signals) => new Promise((resolve, reject) => {
   const controller = new AbortController();
   const { signal } = controller;
   const finish = () => {
     clearTimeout(limit);
     controller.abort();
-    reject(new TokenError('timeout')); // unless it has settled
+    reject(new TokenError('timeout')); // no effect once settled
   };
   const limit = setTimeout(finish, REQUEST_TIMEOUT);
   for (const each of signals) each.addEventListener('abort', finish, { signal });
@@ -360,9 +360,9 @@ const request = async ({ url, headers, credentials, minLife, rejected, clock }, 
     if (given === sent) throw error;
     sent = given;
     if (init.body) init.headers.set('Content-Type', 'application/json');
-    const born = clock(); // so that a token's life is never overrated
+    const born = clock(); // not later, so that the token's lifetime is never overestimated
     const response = await fetch(url, init).catch(failWith('network'));
-    // A parser's message may quote the body, token and all, so it is nobody's cause.
+    // A parser's message may quote the body, token included, so it is not passed on.
     const body = await response.json().catch(() => {}) ?? {};
     if (response.ok) return { ...read(body, response), born, end: born + (body.expires_in ?? Infinity) * 1e3 };
     error = refusal(response, body);
@@ -377,7 +377,7 @@ const read = ({ token, token_id: id, user_hash: hash, expires_in: life = 1 }, { 
 
 const refusal = ({ status, headers }, { code, status: stated = status, request_id: requestId }) => {
   const isOurs = /^application\/problem\+json/i.test(headers.get('Content-Type')) && stated === status &&
-    [...VERDICTS, ...OUTAGES].includes(code);
+    [...FINAL_CODES, ...RETRIED_CODES].includes(code);
   const wait = headers.get('Retry-After');
   const retryAfter = wait > '' && wait >= 0 ? +wait : (Date.parse(wait) - Date.now()) / 1e3;
   return new TokenError(isOurs ? code : `http_${status}`, {
@@ -387,7 +387,7 @@ const refusal = ({ status, headers }, { code, status: stated = status, request_i
   });
 };
 
-// The other tabs with this name. Where the browser has no channel, this tab is alone.
+// Messages and locks shared with other tabs of that name. Without a BroadcastChannel, this tab works alone.
 const openTabs = (name, hear) => {
   let channel;
   let interrupt = () => {};
@@ -395,7 +395,7 @@ const openTabs = (name, hear) => {
     channel = new BroadcastChannel(name);
     channel.onmessage = ({ data }) => hear(data);
   } catch {
-    // An old browser, or a sandboxed frame.
+    // An old browser or a sandboxed frame has none.
   }
 
   return {
@@ -405,24 +405,24 @@ const openTabs = (name, hear) => {
       channel = undefined;
       interrupt();
     },
-    // Ends a wait early: what was waited for is here, or no longer wanted.
+    // Ends ask() or the wait for the lock early.
     interrupt: () => interrupt(),
-    ask: (post, patience) => channel && new Promise((resolve) => {
+    ask: (post, timeout) => channel && new Promise((resolve) => {
       interrupt = resolve;
-      setTimeout(resolve, patience);
+      setTimeout(resolve, timeout);
       post();
     }),
-    // Runs work while no other tab does; alone where that cannot be, or where a tab does not let go.
+    // Runs work while holding the lock, or without it if there is none or another tab does not release it.
     inTurn: async (lock, work) => {
       const locks = globalThis.navigator?.locks;
       if (!channel || !locks || !lock) return work();
-      const patience = new AbortController();
+      const waiting = new AbortController();
       let mine;
-      interrupt = () => patience.abort();
-      const limit = setTimeout(interrupt, LOCK_PATIENCE);
+      interrupt = () => waiting.abort();
+      const limit = setTimeout(interrupt, LOCK_TIMEOUT);
       const asked = performance.now();
       try {
-        return await locks.request(lock, { signal: patience.signal }, () => {
+        return await locks.request(lock, { signal: waiting.signal }, () => {
           mine = true;
           clearTimeout(limit);
           return work(performance.now() - asked > 20);
@@ -436,8 +436,8 @@ const openTabs = (name, hear) => {
   };
 };
 
-// A clock that runs at least as fast as the monotonic and as the wall clock: the first stands still while
-// some laptops sleep, the second may be set back. What either saw pass has passed.
+// A clock that advances with the faster of the monotonic clock, which stops while some laptops sleep, and the wall
+// clock, which may be set back.
 const newClock = () => {
   let mono = performance.now();
   let wall = Date.now();
@@ -446,7 +446,7 @@ const newClock = () => {
     const m = performance.now();
     const w = Date.now();
     const past = Math.max(m - mono, w - wall);
-    // Seldom, for each step may round up by the coarser clock's grain.
+    // Only now and then, because each step may round up by the resolution of the coarser clock.
     if (past > 1e4 || w < wall) {
       time += past;
       mono = m;
