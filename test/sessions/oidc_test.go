@@ -19,7 +19,7 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-const clientSecret = "canary-client-secret-31f0"
+const clientSecret = "canary-client: secret/+%" // must survive its form encoding
 
 // provider is npm's certified oidc-provider.
 type provider struct {
@@ -143,26 +143,32 @@ func TestAccessTokensOfACertifiedProviderSignedWithEd25519(t *testing.T) {
 	assert.Equal(t, 401, s.Ask(before.Access).Status, "signed with a key that was withdrawn")
 }
 
-func TestOpaqueTokensOfACertifiedProviderAreIntrospectedByPost(t *testing.T) {
+func TestOpaqueTokensOfACertifiedProviderAreIntrospected(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	upstream, s := started(t, harness.Env{
-		"SESSION_CHECK": "introspection", "INTROSPECTION_URL": p.URL + "/token/introspection", "INTROSPECTION_AUTH": "post",
-		"INTROSPECTION_CLIENT_ID": "tokenvend", "INTROSPECTION_CLIENT_SECRET": clientSecret,
-		"INTROSPECTION_AUDIENCE": harness.Audience, "INTROSPECTION_REQUIRED_SCOPE": "images",
-	})
 	got, bound := p.signIn("opaque", "alice", false), p.signIn("opaque", "mallory", true)
-	robot := p.token(false, url.Values{"grant_type": {"client_credentials"}, "client_id": {"robot"}, "client_secret": {clientSecret}, "scope": {"images"}})
-	upstream.RequireUser(t, "alice", s.Ask(got.Access))
-
-	for name, token := range map[string]string{
-		"a refresh token": got.Refresh, "a token bound to its sender": bound.Access, "a token of no user": robot.Access, "nonsense": "nonsense",
-	} {
-		assert.Equal(t, "unauthenticated", s.Ask(token).Code(), name)
+	robot := p.token(false, url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {"robot"}, "client_secret": {clientSecret}, "scope": {"images"},
+	})
+	services := map[string]*harness.Service{}
+	for _, method := range []string{"post", "basic"} {
+		upstream, s := started(t, harness.Env{
+			"SESSION_CHECK": "introspection", "INTROSPECTION_URL": p.URL + "/token/introspection", "INTROSPECTION_AUTH": method,
+			"INTROSPECTION_CLIENT_ID": "tokenvend", "INTROSPECTION_CLIENT_SECRET": clientSecret,
+			"INTROSPECTION_AUDIENCE": harness.Audience, "INTROSPECTION_REQUIRED_SCOPE": "images",
+		})
+		services[method] = s
+		upstream.RequireUser(t, "alice", s.Ask(got.Access))
+		for name, token := range map[string]string{
+			"a refresh token": got.Refresh, "a token bound to its sender": bound.Access, "a token of no user": robot.Access, "nonsense": "nonsense",
+		} {
+			assert.Equal(t, "unauthenticated", s.Ask(token).Code(), name)
+		}
+		assert.Regexp(t, `(?m)^introspection.*: ok`, s.AdminGet("/readyz"), "rejected tokens do not count as failures of the endpoint")
 	}
-	assert.Regexp(t, `(?m)^introspection.*: ok`, s.AdminGet("/readyz"), "what a caller sends says nothing about the endpoint")
-
 	p.post("/token/revocation", "", url.Values{"client_id": {"opaque"}, "token": {got.Access}}, nil)
-	assert.Equal(t, 401, s.Ask(got.Access).Status, "revoked")
-	assert.NotContains(t, s.Output(), "canary")
+	for method, s := range services {
+		assert.Equal(t, 401, s.Ask(got.Access).Status, "%s: revoked", method)
+		assert.NotContains(t, s.Output(), "canary")
+	}
 }

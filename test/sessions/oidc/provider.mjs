@@ -15,18 +15,13 @@ const user = {
   grant_types: ["authorization_code", "refresh_token"],
   id_token_signed_response_alg: "Ed25519",
 };
+const machine = { client_secret: secret, redirect_uris: [], response_types: [], token_endpoint_auth_method: "client_secret_post" };
 const clients = [
   { ...user, client_id: "viewer", token_endpoint_auth_method: "none" },
   { ...user, client_id: "opaque", token_endpoint_auth_method: "none" },
   { ...user, client_id: "proxy", client_secret: secret, id_token_signed_response_alg: "RS256" },
-  {
-    client_id: "robot", client_secret: secret, redirect_uris: [], response_types: [], grant_types: ["client_credentials"],
-    token_endpoint_auth_method: "client_secret_post",
-  },
-  {
-    client_id: "tokenvend", client_secret: secret, redirect_uris: [], response_types: [], grant_types: [],
-    token_endpoint_auth_method: "client_secret_post",
-  },
+  { ...machine, client_id: "robot", grant_types: ["client_credentials"] },
+  { ...machine, client_id: "tokenvend", grant_types: [] },
 ];
 
 async function key(alg) {
@@ -79,10 +74,6 @@ const server = http.createServer(async (req, res) => {
   if (req.url === "/rotate") { // as a deployment does it: new keys, and a restart on the same storage
     current = await provider(issuer);
     return res.end();
-  }
-  if (req.url === "/token/introspection" && req.headers.authorization) { // oidc-provider takes both; others do not
-    res.writeHead(401, { "Content-Type": "application/json" });
-    return res.end(`{"error":"invalid_client","error_description":"client_secret_post is expected"}`);
   }
   if (req.url.startsWith("/login/")) {
     const { params } = await current.interactionDetails(req, res);
