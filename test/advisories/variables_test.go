@@ -1,34 +1,13 @@
 package advisories_test
 
 import (
-	"io"
-	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 
 	"github.com/sethealth/tokenvend/internal/app"
-	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
 	"github.com/sethealth/tokenvend/test/harness"
 )
-
-func noRedirectCarriesTheSecret(t *testing.T) {
-	target := newCounting(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"token":"stolen"}`) })
-	upstream, s := start(t)
-	for _, status := range []int{301, 302, 303, 307, 308} {
-		upstream.Set(emulator.Fault{Name: "redirect", Play: func(w http.ResponseWriter, r *http.Request) bool {
-			http.Redirect(w, r, target.URL+"/token", status)
-			return true
-		}})
-		answer := s.Ask(harness.Session(t, "alice"))
-		assert.Equal(t, "upstream_invalid", answer.Code(), "%d", status)
-		assert.Empty(t, answer.Header.Get("Location"))
-	}
-	r := harness.Run(t, upstream.Env(), "token")
-	assert.Equal(t, 1, r.Code)
-	assert.Empty(t, r.Stdout)
-	assert.Zero(t, target.asked.Load())
-}
 
 // noWrongValueIsPrinted sets every variable wrong in turn, and all at once.
 func noWrongValueIsPrinted(t *testing.T) {
