@@ -1,16 +1,11 @@
-// Package reliability_test holds the built binary to what docs/reliability.md says of it: each fault of
-// Sethealth, its outages, and files that change.
+// Package reliability_test tests the built binary against docs/reliability.md.
 package reliability_test
 
 import (
 	"fmt"
-	"io"
-	"log"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,9 +21,8 @@ var (
 	calls      = map[bool]int{true: 3, false: 1} // by whether the fault is retried
 )
 
-// TestEveryFaultIsAnsweredAsThePageSays plays each fault to a user without a token and to one whose token is to
-// be replaced. Those that hang have a service of their own, with short time-outs: no other fault is to look like
-// one on a busy machine.
+// TestEveryFaultIsAnsweredAsThePageSays plays each fault to a user without a token and to one whose token is due for
+// replacement. Faults that hang get a service with short time-outs: on a busy machine, others could run into those.
 func TestEveryFaultIsAnsweredAsThePageSays(t *testing.T) {
 	for name, row := range map[string]struct {
 		hangs bool
@@ -56,7 +50,7 @@ func TestEveryFaultIsAnsweredAsThePageSays(t *testing.T) {
 	}
 }
 
-// eventually is a success: a busy machine may miss a short time-out now and then.
+// eventually retries until it gets a token: on a busy machine a request may run into a short time-out.
 func eventually(t *testing.T, s *harness.Service, session string) (answer harness.Answer) {
 	t.Helper()
 	harness.Eventually(t, "a token", func() bool {
@@ -94,46 +88,7 @@ func (f fault) play(t *testing.T, u *harness.Sethealth, s *harness.Service, alic
 	assert.Contains(t, string(page), fmt.Sprintf("| %s | its token | %d\n", row, calls[f.retried]))
 }
 
-func TestACertificateThatIsNotTrustedIsAnOutage(t *testing.T) {
-	t.Parallel()
-	unknown := httptest.NewUnstartedServer(nil)
-	unknown.Config.ErrorLog = log.New(io.Discard, "", 0)
-	unknown.StartTLS()
-	t.Cleanup(unknown.Close)
-	s := harness.Start(t, harness.NewSethealth(t).Env().With(harness.Env{"SETHEALTH_URL": unknown.URL}))
-	answer := s.Ask(harness.Session(t, "alice"))
-	assert.Equal(t, "upstream_unavailable", answer.Code())
-	assert.Contains(t, s.Record(answer)["error"], "SSL_CERT_FILE")
-}
-
-func TestTheBreakerSparesSethealthAndClosesByItself(t *testing.T) {
-	t.Parallel()
-	u := harness.NewSethealth(t)
-	s := harness.Start(t, u.Env())
-	require.NoError(t, u.SetNamed("down", 0))
-	storm := func(turn int) {
-		var wg sync.WaitGroup
-		for i := range 50 {
-			session := harness.Session(t, fmt.Sprintf("user-%d-%d", turn, i))
-			wg.Go(func() {
-				answer, err := s.Try("POST", "/token", "", "Authorization", "Bearer "+session)
-				assert.NoError(t, err)
-				assert.Equal(t, "upstream_unavailable", answer.Code())
-			})
-		}
-		wg.Wait()
-	}
-	storm(0)
-	assert.Equal(t, 1.0, s.Metric("tokenvend_upstream_breaker_open_total"))
-	before, start := s.Metric("tokenvend_upstream_calls_total"), time.Now()
-	storm(1)
-	assert.LessOrEqual(t, s.Metric("tokenvend_upstream_calls_total")-before, 5*(1+time.Since(start).Seconds()/2), "trials alone")
-	repair(u)
-	harness.Eventually(t, "a token after the outage", func() bool { return s.Ask(harness.Session(t, "alice")).Status == 200 })
-	assert.Zero(t, s.Metric("tokenvend_upstream_breaker_state"))
-}
-
-// TestASecretFileThatBlocksHoldsUpNobody: a FIFO that nobody writes to, as a hung mount would.
+// TestASecretFileThatBlocksHoldsUpNobody uses a FIFO without a writer, which blocks like a hung mount.
 func TestASecretFileThatBlocksHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "secret")
@@ -145,6 +100,6 @@ func TestASecretFileThatBlocksHoldsUpNobody(t *testing.T) {
 	require.NoError(t, os.Remove(file))
 	require.NoError(t, exec.Command("mkfifo", file).Run())
 	require.NoError(t, sethealth.SetNamed("refuse", 0))
-	assert.Equal(t, "upstream_rejected", s.Ask(harness.Session(t, "alice")).Code()) // by the client's time-out at the latest
+	assert.Equal(t, "upstream_rejected", s.Ask(harness.Session(t, "alice")).Code())
 	assert.Zero(t, s.Stop())
 }

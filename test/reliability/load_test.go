@@ -18,27 +18,29 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// documented is every outcome that the load may meet.
+// documented are the outcomes that the load may get.
 var documented = []string{
 	"ok", "invalid_request", "unauthenticated", "origin_not_allowed", "rate_limited", "overloaded",
 	"upstream_rejected", "upstream_invalid", "upstream_unavailable", "upstream_timeout",
 }
 
-// load is users of every kind, and what they met.
+func userName(n int) string { return fmt.Sprintf("user-%d", n) }
+
+// load sends the requests of users of every kind and counts the outcomes.
 type load struct {
 	t        *testing.T
 	service  *harness.Service
 	upstream *harness.Sethealth
 	sessions []string
 
-	mu        sync.Mutex
-	outcomes  map[string]int
-	durations []time.Duration
+	mu       sync.Mutex
+	outcomes map[string]int
+	slowest  time.Duration
 }
 
-// start lets the users ask until it is stopped, and counts anew.
+// start resets the counts and sends requests until stop is called.
 func (l *load) start() (stop func()) {
-	l.outcomes, l.durations = map[string]int{}, nil
+	l.outcomes, l.slowest = map[string]int{}, 0
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for range 24 {
@@ -55,7 +57,7 @@ func (l *load) start() (stop func()) {
 	}
 }
 
-// ask is one request of one of many users, a few of whom ask most, and some of whom misbehave.
+// ask sends one request of a random user. Half of the requests come from the same few users, and some are wrong.
 func (l *load) ask() {
 	user := rand.N(users)
 	if rand.N(2) == 0 {
@@ -74,7 +76,7 @@ func (l *load) ask() {
 		body = `{"nonsense":`
 	case 4, 5:
 		body = `{"min_life": 15}`
-	case 6: // leaves early
+	case 6:
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, rand.N(50*time.Millisecond))
 		defer cancel()
@@ -88,34 +90,28 @@ func (l *load) ask() {
 	if ctx.Err() != nil {
 		outcome = "(left early)"
 	} else if assert.NoError(l.t, err, "after %s", took) {
-		l.check(answer, user, start, took)
+		l.check(answer, user, start)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.outcomes[outcome]++
-	l.durations = append(l.durations, took)
+	l.slowest = max(l.slowest, took)
 }
 
-func (l *load) check(answer harness.Answer, user int, start time.Time, took time.Duration) {
-	assert.Less(l.t, took, deadline)
+func (l *load) check(answer harness.Answer, user int, start time.Time) {
 	assert.Contains(l.t, documented, answer.Code(), answer.Body)
 	assert.True(l.t, json.Valid([]byte(answer.Body)), answer.Body)
 	if answer.Status == http.StatusOK {
 		claims, ok := l.upstream.Verify(answer.Token())
-		assert.True(l.t, ok, "the token has ended, or is none: %s", answer.Body)
-		assert.Equal(l.t, fmt.Sprintf("user-%d", user), claims.User)
+		assert.True(l.t, ok, "not a valid token: %s", answer.Body)
+		assert.Equal(l.t, userName(user), claims.User)
 		assert.LessOrEqual(l.t, answer.ExpiresIn(), claims.Expires.Sub(start))
 	}
 }
 
-// report is the figures.
 func (l *load) report() string {
-	slices.Sort(l.durations)
-	at := func(share float64) time.Duration {
-		return l.durations[int(share*float64(len(l.durations)-1))].Round(10 * time.Microsecond)
-	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d requests; half of them within %s, 99 %% within %s, all within %s\n", len(l.durations), at(.5), at(.99), at(1))
+	fmt.Fprintf(&b, "slowest request %s\n", l.slowest)
 	for _, outcome := range slices.Sorted(maps.Keys(l.outcomes)) {
 		fmt.Fprintf(&b, "%8d %s\n", l.outcomes[outcome], outcome)
 	}

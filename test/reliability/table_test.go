@@ -12,19 +12,18 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// echo is a word that stands in each faulty answer that has a body or a Location, and that must never be
-// seen beyond the client.
+// echo is in each faulty answer that has a body or a Location. It must never appear in an answer or in the log.
 const echo = "EmulatedUpstreamBody"
 
-// fault is one way in which Sethealth, or the network before it, fails, and what tokenvend makes of it.
+// fault is a failure of Sethealth or of the network, and how tokenvend answers then.
 type fault struct {
 	name    string
 	code    string // of the answer to a page without a valid token
-	retried bool   // as often as it may be
+	retried bool   // up to SETHEALTH_MAX_RETRIES
 	begin   func(*harness.Sethealth)
 }
 
-// status answers every call with it and these headers. A 2xx comes with a token, which nobody may use.
+// status answers every call with a status, headers, and a body with a token that must not be used.
 func status(code int, headers ...string) func(*harness.Sethealth) {
 	return play(func(w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i+1 < len(headers); i += 2 {
@@ -49,7 +48,7 @@ func play(answer http.HandlerFunc) func(*harness.Sethealth) {
 	}
 }
 
-// hijacked is for what is no answer.
+// hijacked hands over the connection, to send something that is not an HTTP response.
 func hijacked(do func(*net.TCPConn)) func(*harness.Sethealth) {
 	return play(func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -60,7 +59,7 @@ func hijacked(do func(*net.TCPConn)) func(*harness.Sethealth) {
 	})
 }
 
-// unfinished begins a token. Each pause then adds a piece to it; without pieces it hangs.
+// unfinished begins a token and writes piece after each pause, without end.
 func unfinished(pause time.Duration, piece []byte) func(*harness.Sethealth) {
 	return play(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"token":"`+echo)
@@ -74,7 +73,7 @@ func unfinished(pause time.Duration, piece []byte) func(*harness.Sethealth) {
 	})
 }
 
-// all is every fault that can last for ever, but a certificate that is not trusted.
+// all returns every fault.
 func all() []fault {
 	const rejected, invalid, unavailable, timedOut = "upstream_rejected", "upstream_invalid", "upstream_unavailable", "upstream_timeout"
 	faults := []fault{
