@@ -67,9 +67,7 @@ type usage struct {
 // rest waits until requests and connections have ended, collects garbage and measures.
 func rest(s *harness.Service, u *harness.Sethealth) usage {
 	time.Sleep(deadline)
-	harness.Client.CloseIdleConnections()
 	u.Up()
-	time.Sleep(6 * time.Second) // the service closes unused connections after five
 	s.AdminGet("/debug/pprof/heap?gc=1")
 	return usage{
 		heap: s.Metric("go_memstats_heap_alloc_bytes"), resident: s.Metric("process_resident_memory_bytes"),
