@@ -101,11 +101,8 @@ func TestThePrintedLinesAndThoseOfTheREADMEWorkAsPasted(t *testing.T) {
 	assert.Regexp(t, `^\{"token":"[^"]{20,}","token_id":"[0-9a-f]{16}",[^}]+\}\s*\{[^}]*"code":"unauthenticated"[^}]*\}\s*$`,
 		paste(t, "sh", strings.Join(lines, "\n")))
 
-	text, err := os.ReadFile("../../README.md")
-	require.NoError(t, err)
-	block := regexp.MustCompile("(?s)<!-- demo -->\\s*```sh\n(.*?)```").FindSubmatch(text)
-	require.NotNil(t, block, "no block after <!-- demo -->")
-	pasted := strings.NewReplacer("http://localhost:3000", page, "http://localhost:8080", tokens).Replace(string(block[1]))
+	block := testkit.Block(t, "../../README.md", "demo")
+	pasted := strings.NewReplacer("http://localhost:3000", page, "http://localhost:8080", tokens).Replace(block)
 	for _, shell := range []string{"sh", "bash", "zsh"} {
 		if _, err := exec.LookPath(shell); err == nil {
 			statuses := regexp.MustCompile(`(?m)^\d{3}$`).FindAllString(paste(t, shell, pasted), -1)

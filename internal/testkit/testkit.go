@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -87,6 +88,20 @@ func Capture(t testing.TB, cmd *exec.Cmd) (output func() string) {
 		text, _ := os.ReadFile(file.Name())
 		return string(text)
 	}
+}
+
+// Block returns the block of code that follows a comment in the README.
+func Block(t testing.TB, readme, comment string) string {
+	t.Helper()
+	text, err := os.ReadFile(readme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile("(?s)<!-- " + comment + " -->\\s*```\\w+\n(.*?)```").FindSubmatch(text)
+	if found == nil {
+		t.Fatalf("%s: no block after <!-- %s -->", readme, comment)
+	}
+	return string(found[1])
 }
 
 // Buffer is text that can be read while it is written.

@@ -20,17 +20,9 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// readmeBlock is the block of the README under that mark, as a reader pastes it.
-func readmeBlock(t *testing.T, mark string) string {
-	t.Helper()
-	readme, err := os.ReadFile(filepath.Join(harness.Root, "README.md"))
-	require.NoError(t, err)
-	found := regexp.MustCompile("(?s)<!-- " + mark + " -->\\s*```\\w+\n(.*?)```").FindSubmatch(readme)
-	require.NotNil(t, found, mark)
-	return string(found[1])
-}
+const readme = "../../README.md"
 
-// backend is https://app.example.com. Its session cookie is the user's name.
+// backend stands in for https://app.example.com. The value of its session cookie is the user's name.
 func backend(w http.ResponseWriter, r *http.Request) {
 	session, err := r.Cookie("session")
 	if err != nil || r.URL.Path != "/api/session" {
@@ -40,8 +32,8 @@ func backend(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Auth-Request-User", session.Value)
 }
 
-// In place of docker: the built binary with what the arguments give to a container, and the way to the test's
-// servers. In place of make: nothing, as the binary is built.
+// dockerStub runs the built binary with the environment of the container and what it needs to reach the test's servers.
+// makeStub does nothing, as the binary is already built.
 const (
 	dockerStub = `#!/usr/bin/env bash
 set -euo pipefail
@@ -78,7 +70,7 @@ func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
 				require.NoError(t, os.Symlink(harness.Command(t, nil).Path, dir+"/bin/tokenvend"))
 				require.NoError(t, os.WriteFile(dir+"/docker", []byte(dockerStub), 0o700))
 				require.NoError(t, os.WriteFile(dir+"/make", []byte(makeStub), 0o700))
-				cmd := exec.Command(shell, "-c", readmeBlock(t, mark))
+				cmd := exec.Command(shell, "-c", testkit.Block(t, readme, mark))
 				cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Setpgid: true}
 				env := harness.Tunnel(t, http.HandlerFunc(backend), "app.example.com").With(harness.Env{
 					"PATH": dir + ":" + os.Getenv("PATH"), "SETHEALTH_KEY": harness.Key, "SETHEALTH_SECRET": harness.Secret,
@@ -104,12 +96,12 @@ func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
 	}
 }
 
-// answersAsPrinted sends the request of the README's page, and compares the answer with the one that is printed there.
+// answersAsPrinted sends a page's request and compares the members of the answer with those in the README.
 func answersAsPrinted(t *testing.T, url string) {
 	t.Helper()
-	readme, err := os.ReadFile(filepath.Join(harness.Root, "README.md"))
+	text, err := os.ReadFile(readme)
 	require.NoError(t, err)
-	printed := regexp.MustCompile("```json\n(.*)\n```").FindSubmatch(readme)
+	printed := regexp.MustCompile("```json\n(.*)\n```").FindSubmatch(text)
 	require.NotNil(t, printed)
 	var want map[string]any
 	require.NoError(t, json.Unmarshal(printed[1], &want))
@@ -139,7 +131,7 @@ func TestTheFetchOfTheREADMEIsEnough(t *testing.T) {
 			return new Response('{"token":"the-token","expires_in":60}');
 		};
 		globalThis.sethealth = { auth: { setAccessToken: async (token) => console.log(token) } };
-	` + readmeBlock(t, "fetch")
+	` + testkit.Block(t, readme, "fetch")
 	file := filepath.Join(t.TempDir(), "snippet.mjs")
 	require.NoError(t, os.WriteFile(file, []byte(script), 0o600))
 	out, err := exec.Command(node, file).CombinedOutput()
