@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// event is an audit record, and what the page is told of it: neither a name nor a token.
+// event is what the page shows of an audit record.
 type event struct {
 	Kind     string  `json:"event"`
 	Subject  string  `json:"subject,omitempty"`
@@ -20,7 +20,7 @@ type event struct {
 	Duration float64 `json:"duration"` // seconds
 }
 
-// auditLog passes tokenvend's log on and keeps the newest of its audit records.
+// auditLog writes tokenvend's log to another writer and keeps the newest 100 audit records.
 type auditLog struct {
 	to io.Writer
 
@@ -28,7 +28,7 @@ type auditLog struct {
 	events []event
 }
 
-// Write implements [io.Writer]. It is given whole lines.
+// Write implements [io.Writer]. p must hold whole lines.
 func (a *auditLog) Write(p []byte) (int, error) {
 	a.mu.Lock()
 	for line := range bytes.Lines(p) {
@@ -41,7 +41,7 @@ func (a *auditLog) Write(p []byte) (int, error) {
 	return a.to.Write(p)
 }
 
-// of is what concerns a user or nobody in particular, oldest first.
+// of returns the events of a user and those without a user, oldest first, without names.
 func (a *auditLog) of(user string) []event {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode"
 
 	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
 )
@@ -20,20 +19,20 @@ import (
 //go:embed page
 var page embed.FS
 
-// backend is what a team has anyway: sign-in, a session on the server, and the page. GET /session is the
-// endpoint that tokenvend asks. The rest shows and causes what the page demonstrates.
+// backend is what a team already has: sign-in, server-side sessions and a page. tokenvend asks GET /session. The other
+// routes are for the demonstration.
 type backend struct {
 	emulator  *emulator.Emulator
 	tokenvend net.Listener
 	audit     *auditLog
 	cookie    string
 
-	slow     atomic.Bool // session checks take long
+	slow     atomic.Bool // makes GET /session take 1.5 s
 	sessions sync.Map    // session id → user
 }
 
 func (b *backend) handler() http.Handler {
-	files, _ := fs.Sub(page, "page") // never fails: the folder is compiled in
+	files, _ := fs.Sub(page, "page") // cannot fail: the folder is embedded
 	control := http.StripPrefix("/sethealth", b.emulator.Control())
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /sign-in", b.signIn)
@@ -49,7 +48,7 @@ func (b *backend) handler() http.Handler {
 	return b.withPolicy(http.NewCrossOriginProtection().Handler(mux))
 }
 
-// withPolicy allows the hosts of the real SDK only where the visitor has asked for it.
+// withPolicy sets a Content-Security-Policy that allows the SDK's hosts only with ?sdk.
 func (b *backend) withPolicy(h http.Handler) http.Handler {
 	own := "'self' " + origin("localhost", b.tokenvend) + " " + origin("127.0.0.1", b.tokenvend)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -66,10 +65,9 @@ func (b *backend) withPolicy(h http.Handler) http.Handler {
 
 func (b *backend) signIn(w http.ResponseWriter, r *http.Request) {
 	var body struct{ User string }
-	_ = json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&body) // then the name is blank
+	_ = json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&body) // an invalid body has no name
 	user := strings.TrimSpace(body.User)
-	isVisible := func(c rune) bool { return unicode.IsGraphic(c) && !unicode.IsSpace(c) }
-	if !strings.ContainsFunc(user, isVisible) || strings.ContainsFunc(user, unicode.IsControl) || len(user) > 64 {
+	if user == "" || len(user) > 64 {
 		http.Error(w, "Enter a name of at most 64 characters.", http.StatusBadRequest)
 		return
 	}
@@ -79,7 +77,7 @@ func (b *backend) signIn(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// signOut ends the session. The cookie that is left names none.
+// signOut deletes the session, so that its cookie is no longer valid.
 func (b *backend) signOut(_ http.ResponseWriter, r *http.Request) { b.sessions.Delete(b.id(r)) }
 
 func (b *backend) id(r *http.Request) string {
@@ -89,7 +87,7 @@ func (b *backend) id(r *http.Request) string {
 	return ""
 }
 
-// user is who is signed in, or "".
+// user returns the signed-in user's name, or "".
 func (b *backend) user(r *http.Request) string {
 	user, _ := b.sessions.Load(b.id(r))
 	name, _ := user.(string)
@@ -107,9 +105,9 @@ func (b *backend) session(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// state is where tokenvend is, and how it and the emulator are now.
+// state reports tokenvend's origin and whether it is up, and the emulator's fault and calls.
 func (b *backend) state(w http.ResponseWriter, r *http.Request) {
-	host := (&url.URL{Host: r.Host}).Hostname() // the session cookie's alone
+	host := (&url.URL{Host: r.Host}).Hostname() // the session cookie is valid for this name only
 	e, tokenvend := b.emulator.State(), "down"
 	if c, err := net.DialTimeout("tcp", b.tokenvend.Addr().String(), time.Second); err == nil {
 		_ = c.Close()

@@ -18,10 +18,10 @@ import (
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-// demo is the three servers' listeners.
+// demo holds the listeners of the three servers.
 type demo struct{ sethealth, page, token net.Listener }
 
-// openAll opens them before anything runs, on loopback alone: the demo signs in any caller.
+// openAll opens the listeners, on loopback only, as the demo signs in any caller.
 func openAll(page, token string) (d demo, err error) {
 	var problems [3]error
 	d.sethealth, problems[0] = listen("0")
@@ -30,7 +30,7 @@ func openAll(page, token string) (d demo, err error) {
 	return d, errors.Join(problems[:]...)
 }
 
-// open opens the port that a flag names, or the usual one, or, if that is taken, any.
+// open listens on the port of a flag. Without one it takes the usual port, or any if that is in use.
 func open(flag, asked, usual string) (net.Listener, error) {
 	l, err := listen(cmp.Or(strings.TrimPrefix(strings.TrimPrefix(asked, "localhost:"), "127.0.0.1:"), usual))
 	if asked == "" && errors.Is(err, syscall.EADDRINUSE) {
@@ -42,7 +42,7 @@ func open(flag, asked, usual string) (net.Listener, error) {
 	return l, err
 }
 
-// listen fails too if another program has the port on ::1, where browsers look first for localhost.
+// listen also fails if another program uses the port on ::1, which browsers try first for localhost.
 func listen(port string) (net.Listener, error) {
 	if port != "0" {
 		v6, err := net.Listen("tcp6", net.JoinHostPort("::1", port))
@@ -78,27 +78,27 @@ Ctrl-C ends it. What follows is tokenvend's log.
 `, origin("localhost", d.page), origin("localhost", d.token), origin("127.0.0.1", d.sethealth))
 }
 
-// run serves until ctx ends.
+// run serves until ctx is done.
 func (d demo) run(ctx context.Context, logTo io.Writer) error {
-	key, password := "demo-key", "demo-secret" // which the emulator alone knows
+	key, password := "demo-key", "demo-secret" // known only to the emulator
 	sethealth := emulator.New(emulator.Options{Key: secret.New(key), Secret: secret.New(password)})
-	cookie := fmt.Sprintf("demo_session_%d", d.page.Addr().(*net.TCPAddr).Port) // browsers share cookies between ports
+	cookie := fmt.Sprintf("demo_session_%d", d.page.Addr().(*net.TCPAddr).Port) // cookies ignore ports
 	audit := &auditLog{to: logTo}
 	b := &backend{emulator: sethealth, tokenvend: d.token, audit: audit, cookie: cookie}
 	go func() { _ = http.Serve(d.sethealth, sethealth) }()
 	go func() { _ = http.Serve(d.page, b.handler()) }()
 
-	os.Clearenv() // what is set elsewhere does not count
+	os.Clearenv() // the demo ignores the user's environment
 	for name, value := range map[string]string{
 		"SETHEALTH_URL":        origin("127.0.0.1", d.sethealth),
 		"SETHEALTH_KEY":        key,
 		"SETHEALTH_SECRET":     password,
-		"TOKEN_TTL":            "1m", // so that the page shows refreshes
+		"TOKEN_TTL":            "1m", // short, to show refreshes
 		"SESSION_CHECK":        "forward",
 		"FORWARD_URL":          origin("127.0.0.1", d.page) + "/session",
 		"FORWARD_COOKIES":      cookie,
 		"FORWARD_USER_FIELD":   "user",
-		"FORWARD_TIMEOUT":      "5s", // longer than the slow network takes
+		"FORWARD_TIMEOUT":      "5s", // longer than the slow network
 		"CORS_ALLOWED_ORIGINS": origin("localhost", d.page) + "," + origin("127.0.0.1", d.page),
 		"ADMIN_ADDR":           "off",
 		"SHUTDOWN_DELAY":       "0s",

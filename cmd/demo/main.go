@@ -1,5 +1,5 @@
-// Command demo runs all of it on this machine's loopback, in one process: an emulator of Sethealth, a
-// small team backend with sign-in and a page, and tokenvend itself in front of the emulator.
+// Command demo runs an emulator of Sethealth, a small backend with sign-in and a page, and tokenvend, in one process and
+// on loopback only.
 package main
 
 import (
