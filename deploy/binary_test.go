@@ -24,7 +24,7 @@ const (
 	commit  = "0123456789abcdef0123456789abcdef01234567"
 )
 
-var temporary string // for what several tests use
+var temporary string // a directory for files that several tests use
 
 func TestMain(m *testing.M) {
 	var err error
@@ -36,10 +36,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// tokenvend is the binary, built once, as a release is.
+// tokenvend builds the binary like a release, once.
 var tokenvend = sync.OnceValues(func() (string, error) { return buildRelease("..", temporary+"/here") })
 
-// buildRelease builds the binary of a folder into another.
+// buildRelease builds the binary from the source in folder.
 func buildRelease(folder, into string) (binary string, err error) {
 	binary = into + "/tokenvend"
 	out, err := exec.Command("make", "-s", "-C", folder, "build", "VERSION="+version, "COMMIT="+commit, "OUT="+binary).CombinedOutput()
@@ -49,7 +49,7 @@ func buildRelease(folder, into string) (binary string, err error) {
 	return binary, err
 }
 
-// command runs a command of the built program with this environment alone.
+// command runs a command of the binary with exactly this environment.
 func command(t *testing.T, env map[string]string, args ...string) (output string, code int) {
 	t.Helper()
 	testkit.Program(t, "make")
@@ -67,7 +67,7 @@ func command(t *testing.T, env map[string]string, args ...string) (output string
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// defaults are the variables that `tokenvend help` lists, with what it says in brackets.
+// defaults returns the variables that `tokenvend help` lists and the defaults that it shows in brackets.
 func defaults(t *testing.T) map[string]string {
 	t.Helper()
 	text, _ := command(t, nil, "help")
@@ -83,7 +83,7 @@ func defaults(t *testing.T) map[string]string {
 	return all
 }
 
-// value is what the program uses of a variable: what is set, or the default.
+// value returns what is set for a variable, or its default.
 func value(t *testing.T, env map[string]string, name string) string {
 	t.Helper()
 	if set := env[name]; set != "" {
@@ -99,8 +99,8 @@ func duration(t *testing.T, env map[string]string, name string) time.Duration {
 	return d
 }
 
-// accepted wants the program to know every variable of env and to find no fault in the values. Files are
-// put where env names secrets; nothing is reached, as the proxy refuses.
+// accepted requires that the program knows every variable of env and accepts its value. Files of secrets are replaced.
+// The check reaches nothing, as its proxy refuses connections.
 func accepted(t *testing.T, env map[string]string) {
 	t.Helper()
 	secret := t.TempDir() + "/secret"

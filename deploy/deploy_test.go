@@ -1,5 +1,4 @@
-// Package deploy_test holds the files of this folder, and the pages about them, to what the program reads
-// and exports.
+// Package deploy_test tests the files of this folder, and the pages about them, against the program.
 package deploy_test
 
 import (

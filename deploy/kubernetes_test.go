@@ -17,10 +17,10 @@ import (
 	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
-// object is a Kubernetes object, or a part of one.
+// object is a Kubernetes object or a part of one.
 type object = map[string]any
 
-// at is what a dotted path leads to; a number is an index.
+// at returns the value at a dotted path, in which a number is an index.
 func at[T any](t *testing.T, root any, path string) T {
 	t.Helper()
 	for step := range strings.SplitSeq(path, ".") {
@@ -49,18 +49,18 @@ func environment(t *testing.T, container any) map[string]string {
 	return all
 }
 
-// kustomize is run as a Go module, because Debian's kubectl is too old for these files.
+// kustomize runs as a Go module, as Debian's kubectl is too old for these files.
 const kustomize = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.0"
 
 var rendered = map[string]map[string][]object{}
 
-// render is the kustomization as it would be applied, by kind.
+// render returns the objects that a kustomization applies, by kind.
 func render(t *testing.T, folder string) map[string][]object {
 	t.Helper()
 	if rendered[folder] != nil {
 		return rendered[folder]
 	}
-	var downloads bytes.Buffer // what go prints about them, the first time
+	var downloads bytes.Buffer // go prints them to standard error
 	cmd := exec.CommandContext(t.Context(), testkit.Program(t, "go"), "run", kustomize, "build", folder)
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
 	cmd.Stderr = &downloads

@@ -17,7 +17,7 @@ type metric struct {
 	labels []string
 }
 
-// documented are the rows of docs/metrics.md, and of the client library those that queries here use.
+// documented returns the metrics in docs/metrics.md, and those of the client library that queries here use.
 func documented(t *testing.T) map[string]metric {
 	t.Helper()
 	all := map[string]metric{}
@@ -74,7 +74,7 @@ var (
 	histogram  = regexp.MustCompile(`_(bucket|sum|count)$`)
 )
 
-// checkQuery holds a query's metrics and labels to the list.
+// checkQuery requires that a query uses known metrics and their labels. It returns the metrics.
 func checkQuery(t *testing.T, query string, known map[string]metric) (used []string) {
 	t.Helper()
 	labels := map[string]bool{"job": true, "instance": true} // Prometheus's own

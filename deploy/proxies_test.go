@@ -13,17 +13,16 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
-// front is a proxy of proxies/ in front of a tokenvend and a session endpoint that only take notes.
+// front is a proxy of proxies/ in front of stand-ins for tokenvend and the session endpoint.
 type front struct {
 	url string
-	// answer is that of the session endpoint.
+	// answer is the session endpoint.
 	answer atomic.Pointer[http.HandlerFunc]
-	// reached is what tokenvend was sent last; nil if nothing.
+	// reached is the last request to tokenvend, or nil.
 	reached atomic.Pointer[http.Request]
 }
 
@@ -44,14 +43,13 @@ func newFront(t *testing.T, config string, start func(t *testing.T, config strin
 		"listen 8443", "listen "+address, ":8443 {", "http://:"+port+" {",
 	).Replace(config)
 	cmd := start(t, config)
-	var said strings.Builder
-	cmd.Stdout, cmd.Stderr = &said, &said
+	output := testkit.Capture(t, cmd)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Log(said.String())
+			t.Log(output())
 		}
 	})
 	require.Eventually(t, func() bool {
@@ -137,13 +135,11 @@ func TestTheProxyInFrontNamesTheUserAndNobodyElseDoes(t *testing.T) {
 				assert.NotContains(t, values, "mallory", name)
 			}
 
-			status, reached = f.ask(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
-			assert.Equal(t, http.StatusUnauthorized, status)
-			assert.Nil(t, reached)
-
-			status, reached = f.ask(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
-			assert.GreaterOrEqual(t, status, 500, "an outage must not sign users out")
-			assert.Nil(t, reached)
+			for _, answer := range []int{401, 500} { // an outage must not sign users out
+				status, reached = f.ask(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(answer) })
+				assert.Equal(t, answer, status)
+				assert.Nil(t, reached)
+			}
 
 			_, reached = f.ask(t, func(http.ResponseWriter, *http.Request) {})
 			if reached != nil {
@@ -154,31 +150,14 @@ func TestTheProxyInFrontNamesTheUserAndNobodyElseDoes(t *testing.T) {
 	}
 }
 
-// Traefik and Envoy are not run, as no package of theirs can be had; their files are at least read.
+// Traefik and Envoy have no package to install, so their files are only read.
 func TestTheOtherProxiesStripTheSameHeaders(t *testing.T) {
-	type traefik struct {
-		HTTP struct {
-			Routers     map[string]struct{ Middlewares []string }
-			Middlewares struct {
-				Strip struct {
-					Headers struct {
-						Custom map[string]string `yaml:"customRequestHeaders"`
-					}
-				} `yaml:"strip-identity"`
-			}
-		}
-	}
-	config := documents[traefik](t, read(t, "proxies/traefik.yaml"))[0].HTTP
-	assert.Equal(t, []string{"strip-identity", "session"}, config.Routers["token"].Middlewares, "stripped before the session names the user")
+	traefik, envoy := read(t, "proxies/traefik.yaml"), read(t, "proxies/envoy.yaml")
+	require.Len(t, documents[any](t, traefik+"\n---\n"+envoy), 2)
+	assert.Contains(t, traefik, "middlewares: [strip-identity, session]", "stripped before the session check names the user")
 	for _, name := range []string{"X-Forwarded-User", "X_Forwarded_User", "X-Forwarded_User", "X_Forwarded-User"} {
-		value, ok := config.Middlewares.Strip.Headers.Custom[name]
-		assert.True(t, ok, name)
-		assert.Empty(t, value, name)
+		assert.Contains(t, traefik, "\n          "+name+": \"\"\n")
 	}
-
-	var tree yaml.Node
-	require.NoError(t, yaml.Unmarshal([]byte(read(t, "proxies/envoy.yaml")), &tree))
-	envoy := read(t, "proxies/envoy.yaml")
 	assert.Contains(t, envoy, "headers_with_underscores_action: REJECT_REQUEST")
 	assert.Contains(t, envoy, "- {remove: x-forwarded-user}")
 	assert.Contains(t, envoy, "strip_any_host_port: true", "its domains match on any port")

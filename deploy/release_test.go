@@ -14,7 +14,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
-// The binary is made of what the image is built from, see .dockerignore.
+// The second build has only the files that the image is built from (see .dockerignore).
 func TestTheSameCommitGivesTheSameBytesWhereverItIsBuilt(t *testing.T) {
 	printed, _ := command(t, nil, "version")
 	assert.Contains(t, printed, "tokenvend "+version+", commit "+commit+", go1.")

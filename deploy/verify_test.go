@@ -24,13 +24,13 @@ type step struct {
 	With, Env           map[string]string
 }
 
-// pretendRelease runs steps of the release workflow, with testdata/stub.sh in place of the programs that publish,
-// sign and attest. What they have published is in world.
+// pretendRelease runs steps of the release workflow with testdata/stub.sh in place of the programs that publish, sign and
+// attest. The stub records in world what was published.
 type pretendRelease struct {
 	t           *testing.T
 	dir, world  string
 	environment map[string]string
-	expressions map[string]string // what ${{ }} stands for
+	expressions map[string]string // values of ${{ }}
 }
 
 func newPretendRelease(t *testing.T, globals map[string]string) *pretendRelease {
@@ -50,7 +50,7 @@ func newPretendRelease(t *testing.T, globals map[string]string) *pretendRelease 
 	environment := map[string]string{
 		"PATH": stubs + ":" + os.Getenv("PATH"), "HOME": dir, "WORLD": world, "REAL_MAKE": testkit.Program(t, "make"), "VERSION": version,
 		"GITHUB_REF_NAME": "v" + version, "GITHUB_REPOSITORY": repository, "GITHUB_SERVER_URL": "https://github.com", "GITHUB_SHA": commit,
-		// As GitHub names a workflow that was started by a tag.
+		// The identity of a workflow that a tag has started.
 		"IDENTITY": "https://github.com/" + repository + "/.github/workflows/release.yml@refs/tags/v" + version,
 		"ISSUER":   "https://token.actions.githubusercontent.com",
 	}
@@ -108,7 +108,7 @@ func (r *pretendRelease) run(s step) {
 	for name, value := range s.Env {
 		environment[name] = r.expand(value)
 	}
-	environment["TAG"] = "latest" // of the npm package; an expression of GitHub's chooses it
+	environment["TAG"] = "latest" // of the npm package, from an expression that r.expand cannot evaluate
 	cmd := exec.CommandContext(r.t.Context(), testkit.Program(r.t, "bash"), "-euo", "pipefail", "-c", r.expand(s.Run))
 	cmd.Dir = r.dir
 	for name, value := range environment {
@@ -124,7 +124,6 @@ func (r *pretendRelease) run(s step) {
 	}
 }
 
-// A change of what is published, or of what users are told to verify, that the other does not follow fails here.
 func TestWhatTheReadmeVerifiesIsWhatAReleasePublishes(t *testing.T) {
 	testkit.Program(t, "sha256sum")
 	testkit.Program(t, "jq")

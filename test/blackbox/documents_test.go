@@ -88,3 +88,24 @@ func TestTheDocumentsAreShort(t *testing.T) {
 	}
 	assert.LessOrEqual(t, words, 14_000)
 }
+
+func TestThePageOfMetricsListsWhatTheProgramExports(t *testing.T) {
+	t.Parallel()
+	cert, key := harness.WriteCertificate(t, t.TempDir(), "localhost")
+	s := harness.Start(t, harness.NewSethealth(t).Env().With(harness.Env{
+		"SESSION_CHECK": "jwt,forward", "JWT_SECRET": "-", "JWT_JWKS_URL": "http://127.0.0.1:1", "FORWARD_URL": "http://127.0.0.1:1",
+		"FORWARD_CACHE_TTL": "1s", "TOKEN_CACHE": "redis", "REDIS_URL": "redis://127.0.0.1:1", "TLS_CERT_FILE": cert, "TLS_KEY_FILE": key,
+	}))
+	page, err := os.ReadFile(filepath.Join(harness.Root, "docs", "metrics.md"))
+	require.NoError(t, err)
+	kinds := func(row, text string) map[string]string {
+		all := map[string]string{}
+		for _, found := range regexp.MustCompile(row).FindAllStringSubmatch(text, -1) {
+			all[found[1]] = found[2]
+		}
+		return all
+	}
+	exported := kinds(`(?m)^# TYPE (tokenvend_\S+) (\w+)$`, s.AdminGet("/metrics"))
+	require.NotEmpty(t, exported)
+	assert.Equal(t, exported, kinds("(?m)^`(tokenvend_\\w+)` \\| (\\w+) ", string(page)))
+}
