@@ -12,15 +12,15 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// profile is one of either browser, with its cookies.
+// profile is a profile of Chromium or Firefox.
 type profile interface {
 	beUser(user string)
 	page(url string) view
 }
 
-// view is a page of either browser.
+// view is an open page in Chromium or Firefox.
 type view interface {
-	eval(script string) string // a value, or a promise's, as text
+	eval(script string) string // the value of an expression or promise, as text
 	navigate(url string)
 	back()
 }
@@ -39,8 +39,8 @@ func (p tab) navigate(url string) {
 
 func (p tab) back() {
 	p.t.Helper()
-	p.run("setTimeout(() => history.back()), 0") // no load event tells of its end
-	harness.Eventually(p.t, "the page of the cache", func() bool {
+	p.run("setTimeout(() => history.back()), 0") // a page from the cache fires no load event
+	harness.Eventually(p.t, "the page from the cache", func() bool {
 		ctx, cancel := context.WithTimeout(p.ctx, time.Second)
 		defer cancel()
 		persisted, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean(window.persisted)"))
@@ -58,9 +58,9 @@ func TestTheModuleInBothBrowsers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := needsBrowser(t) // its server has the pages
+			b := needsBrowser(t) // for its server, which has the pages
 			f, tokens := startFake(t, b.sites)
-			s := &sessions{t: t, fake: f, profile: profileOf(t, b, tokens), app: "https://" + appHost + ":" + b.sites + "/"}
+			s := &twoTabs{t: t, fake: f, profile: profileOf(t, b, tokens), app: "https://" + appHost + ":" + b.sites + "/"}
 			s.beUser("alice")
 			for range 2 {
 				s.tabs = append(s.tabs, s.page(s.app))
@@ -71,14 +71,14 @@ func TestTheModuleInBothBrowsers(t *testing.T) {
 			}
 			s.aRefusedTokenIsReplacedInEveryTab()
 			s.aMiddleboxSaysNothingAboutTheSession()
-			s.aPageOfTheCacheAsksFirst()
+			s.aPageFromTheCacheAsksFirst()
 			s.somebodyElsesSessionIsNoticedInEveryTab()
 		})
 	}
 }
 
-// sessions are two tabs of one user.
-type sessions struct {
+// twoTabs are open pages of one user.
+type twoTabs struct {
 	t *testing.T
 	*fake
 	profile
@@ -86,13 +86,13 @@ type sessions struct {
 	tabs []view
 }
 
-func (s *sessions) until(p view, what, script string) {
+func (s *twoTabs) until(p view, what, script string) {
 	s.t.Helper()
 	harness.Eventually(s.t, what, func() bool { return p.eval("Boolean("+script+")") == "true" })
 }
 
-// held waits until all tabs have a token.
-func (s *sessions) held(token string) {
+// held waits until both tabs have this token.
+func (s *twoTabs) held(token string) {
 	s.t.Helper()
 	for _, p := range s.tabs {
 		s.until(p, token, "told.tokens.at(-1).token === "+literal(token))
@@ -102,7 +102,7 @@ func (s *sessions) held(token string) {
 
 const code = ".catch(({code}) => code)"
 
-func (s *sessions) aRefusedTokenIsReplacedInEveryTab() {
+func (s *twoTabs) aRefusedTokenIsReplacedInEveryTab() {
 	assert.Equal(s.t, "alice-2", s.tabs[0].eval("source.refresh()"))
 	s.held("alice-2")
 	requests, reports := s.seen()
@@ -111,13 +111,13 @@ func (s *sessions) aRefusedTokenIsReplacedInEveryTab() {
 	assert.Equal(s.t, "upstream_unavailable", s.tabs[0].eval("source.refresh()"+code))
 	assert.Equal(s.t, "alice-2", s.tabs[0].eval("source.token()"))
 	s.standBefore(nil)
-	s.held("alice-3") // by itself
+	s.held("alice-3") // without a call
 	after, _ := s.seen()
 	assert.GreaterOrEqual(s.t, after-requests, 2)
 }
 
-// aMiddleboxSaysNothingAboutTheSession: readable by the page or not, which the browser decides.
-func (s *sessions) aMiddleboxSaysNothingAboutTheSession() {
+// aMiddleboxSaysNothingAboutTheSession answers 403 with and without CORS headers.
+func (s *twoTabs) aMiddleboxSaysNothingAboutTheSession() {
 	block := func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = w.Write([]byte("<h1>Blocked by policy</h1>"))
@@ -134,15 +134,15 @@ func (s *sessions) aMiddleboxSaysNothingAboutTheSession() {
 	s.held("alice-5")
 }
 
-// leave takes the second tab to another page.
-func (s *sessions) leave() view {
+// leave navigates the second tab to another page.
+func (s *twoTabs) leave() view {
 	p := s.tabs[1]
 	p.eval(`addEventListener('pageshow', ({persisted}) => { window.persisted = persisted; window.first = outcome(source.token()); })`)
 	p.navigate(s.app + "?elsewhere")
 	return p
 }
 
-func (s *sessions) aPageOfTheCacheAsksFirst() {
+func (s *twoTabs) aPageFromTheCacheAsksFirst() {
 	p := s.leave()
 	before, _ := s.seen()
 	p.back()
@@ -151,13 +151,13 @@ func (s *sessions) aPageOfTheCacheAsksFirst() {
 	assert.Equal(s.t, before+1, after)
 }
 
-func (s *sessions) somebodyElsesSessionIsNoticedInEveryTab() {
+func (s *twoTabs) somebodyElsesSessionIsNoticedInEveryTab() {
 	p := s.leave()
 	s.beUser("bob")
 	p.back()
 	assert.Equal(s.t, "user_changed", p.eval("first.then(({code}) => code)"))
 	for _, p := range s.tabs {
-		s.until(p, "the end", "told.out.length")
+		s.until(p, "the end of the source", "told.out.length")
 		assert.Equal(s.t, "user_changed", p.eval("told.out[0].code"))
 		assert.NotContains(s.t, p.eval("JSON.stringify(told.tokens)"), "bob")
 	}

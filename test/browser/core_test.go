@@ -14,7 +14,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
-// core is the published loader of Sethealth's SDK.
+// core returns the published loader of Sethealth's SDK.
 func core(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("node_modules/@sethealth/core/pkg/index.js")
@@ -25,12 +25,12 @@ func core(t *testing.T) string {
 	return string(text)
 }
 
-// stub stands in for the remote part, which the loader fetches from js.set.health.
+// stub replaces the part of the SDK that the loader fetches from js.set.health.
 const stub = `window.calls = [];
 const setAccessToken = async (token) => { calls.push(token); };
 window.Sethealth = { initialize: async (key) => Boolean(key), auth: { setAccessToken } };`
 
-// serveSDK puts the loader where the demo looks for it, and the stub where the loader does.
+// serveSDK serves the loader at the address in the demo, and the stub at the address in the loader.
 func serveSDK(t *testing.T) (loader string) {
 	t.Helper()
 	loader = core(t)
@@ -46,7 +46,7 @@ func serveSDK(t *testing.T) (loader string) {
 	return loader
 }
 
-// policies are the two of docs/frontend.md: for the module alone, and with the SDK's loader.
+// policies returns the two of docs/frontend.md: for the module alone, and with the SDK.
 func policies(t *testing.T, w *world) (module, sdk string) {
 	t.Helper()
 	_, section, found := strings.Cut(docs(t, w.tokens), "## Content-Security-Policy")
@@ -57,7 +57,7 @@ func policies(t *testing.T, w *world) (module, sdk string) {
 	return strings.ReplaceAll(blocks[0][1], "\n", " "), strings.ReplaceAll(blocks[1][1], "\n", " ")
 }
 
-// add adds a page of the listed origin, with a module of its own and a policy, and returns its URL.
+// add serves a page on the listed origin, with a policy and a module script, and returns its URL.
 func (w *world) add(policy, script string) string {
 	return w.addAt("/"+regexp.MustCompile(`\W`).ReplaceAllString(w.t.Name(), "-"), policy, script)
 }
@@ -89,9 +89,9 @@ func TestTheModuleUnderTheDocumentedPolicy(t *testing.T) {
 	p := w.open(w.add(policy+"; require-trusted-types-for 'script'", script))
 	assert.Equal(t, "alice", w.owner(p.untilTokens(1).Tokens[0].Token))
 	assert.Empty(t, eval[[]string](p, "violations"))
-	p.run("source.stop()") // else it would share its token
+	p.run("source.stop()") // so that it does not share its token
 
-	t.Run("which is no more than is needed", func(t *testing.T) {
+	t.Run("without the origin of tokenvend", func(t *testing.T) {
 		without := strings.Replace(policy, "connect-src 'self' "+w.tokens, "connect-src 'self'", 1)
 		require.NotEqual(t, policy, without)
 		p := w.open(w.add(without, script))
@@ -123,7 +123,7 @@ func TestThePublishedLoaderGetsEachToken(t *testing.T) {
 
 	longer := p.outcome("source.token({minLife: 3595})").Token
 	calls := eval[[]string](p, "calls")
-	assert.Equal(t, longer, calls[len(calls)-1], "once token() resolves, the SDK has it")
+	assert.Equal(t, longer, calls[len(calls)-1], "when token() resolves, the SDK has it")
 	assert.Empty(t, eval[[]string](p, "violations"))
 	assert.Empty(t, p.told().Errors)
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// demo is a running cmd/demo.
+// demo is a running cmd/demo with the origins of its page and of tokenvend.
 type demo struct {
-	page, tokens string // origins
+	page, tokens string
 	kill         func()
 }
 
@@ -50,7 +50,7 @@ func startDemo(t *testing.T) (d demo) {
 	return d
 }
 
-// openDemo opens its page in a profile of its own.
+// openDemo opens the demo's page in a new profile.
 func openDemo(t *testing.T, url string) tab {
 	t.Helper()
 	p := openIn(t, newContext(t, needsBrowser(t)), url)
@@ -58,7 +58,7 @@ func openDemo(t *testing.T, url string) tab {
 	return p
 }
 
-// text is what a reader sees of an element.
+// text returns the visible text of an element.
 func (p tab) text(id string) string {
 	p.t.Helper()
 	return eval[string](p, "document.getElementById("+literal(id)+").innerText")
@@ -86,7 +86,7 @@ func (p tab) press(keys ...string) {
 	}
 }
 
-// tabTo moves the focus by the tabulator alone, and holds each stop to showing that it has the focus.
+// tabTo presses Tab until an element has the focus. Each element on the way must show its focus.
 func (p tab) tabTo(id string, with ...chromedp.Modifier) {
 	p.t.Helper()
 	for range 30 {
@@ -96,8 +96,8 @@ func (p tab) tabTo(id string, with ...chromedp.Modifier) {
 			Outline string
 			Width   float64
 		}](p, `(({id}, {outlineStyle, outlineWidth}) => ({id, outline: outlineStyle, width: parseFloat(outlineWidth)}))(document.activeElement, getComputedStyle(document.activeElement))`)
-		assert.NotEqual(p.t, "none", at.Outline, "the focus on %q is not seen", at.ID)
-		assert.GreaterOrEqual(p.t, at.Width, 2.0, "the focus on %q is hardly seen", at.ID)
+		assert.NotEqual(p.t, "none", at.Outline, "the focus on %q is invisible", at.ID)
+		assert.GreaterOrEqual(p.t, at.Width, 2.0, "the outline of %q is too thin", at.ID)
 		if at.ID == id {
 			return
 		}
@@ -127,16 +127,16 @@ func TestTheDemoByKeyboardAlone(t *testing.T) {
 	assert.Equal(t, "user", eval[string](p, "document.activeElement.id"))
 	p.press("d", "a", "v", "e", kb.Enter)
 	p.untilToken()
-	p.until("the focus goes on", "document.activeElement.id === 'sign-out'")
+	p.until("the focus moves on", "document.activeElement.id === 'sign-out'")
 	p.untilText("calls", "1")
 
 	token := eval[string](p, "fetch("+literal(strings.Replace(d.tokens, "localhost", "127.0.0.1", 1)+"/token")+", {method: 'POST', credentials: 'include'}).then((r) => r.json()).then((a) => a.token)")
-	assert.Equal(t, "token_id "+id(token), p.text("masked"), "the very token")
+	assert.Equal(t, "token_id "+id(token), p.text("masked"), "the id of the same token")
 	assert.NotContains(t, eval[string](p, "document.documentElement.outerHTML + document.title"), token)
 	assert.Contains(t, p.text("code"), "source = keepSignedIn({", "the code that runs")
 	p.untilText("step-cache", "valid token")
 	p.untilLog("the first token of this page")
-	assert.Contains(t, p.text("news"), "New token, valid for", "what a screen reader is told")
+	assert.Contains(t, p.text("news"), "New token, valid for", "the live region")
 
 	p.audit("signed in")
 	p.tabTo("refresh")
@@ -145,7 +145,7 @@ func TestTheDemoByKeyboardAlone(t *testing.T) {
 	p.tabTo("sign-out", chromedp.ModifierShift)
 	p.press(" ")
 	p.untilText("masked", "—")
-	p.until("the focus goes back", "document.activeElement.id === 'user'")
+	p.until("the focus moves back", "document.activeElement.id === 'user'")
 }
 
 func TestTheDemoThroughFailures(t *testing.T) {
@@ -190,7 +190,7 @@ func TestTheDemoThroughFailures(t *testing.T) {
 	d.kill()
 	p.untilText("tokenvend", "unknown")
 	assert.Contains(t, p.text("banner"), "does not answer")
-	assert.Zero(t, eval[int](p, "document.querySelectorAll('[aria-pressed=true]').length"), "nothing is claimed that is not known")
+	assert.Zero(t, eval[int](p, "document.querySelectorAll('[aria-pressed=true]').length"), "no button shows a state that is unknown")
 	p.click("#sign-in button")
 	p.untilLog("The backend does not answer.")
 }
@@ -227,7 +227,7 @@ func TestTheDemoWithThePublishedLoader(t *testing.T) {
 	p.untilText("sdk-status", "not loaded")
 }
 
-// audit runs axe on the page, wide in light colours and narrow in dark ones.
+// audit runs axe on the page, in a wide light and in a narrow dark viewport.
 func (p tab) audit(name string) {
 	p.t.Helper()
 	axe, err := os.ReadFile("node_modules/axe-core/axe.min.js")

@@ -21,16 +21,16 @@ import (
 	"github.com/sethealth/tokenvend/client"
 )
 
-// fake is tokenvend's side of the contract, as far as a page sees it, with what may stand before it. A session,
-// cookie or bearer, is the user's name; a token is the user's name and a number.
+// fake is tokenvend as a page sees it, with an optional handler in front, such as a middlebox. A session, in a cookie or
+// bearer, is the user's name; a token is that name and a number.
 type fake struct {
 	mu       sync.Mutex
 	origin   string // of the page
 	issued   map[string]int
-	reported []string // token ids, in order
+	reported []string // ids of rejected tokens, in order
 	requests int
-	before   http.HandlerFunc // answers instead, if it is set
-	peers    map[string]bool  // a connection each
+	before   http.HandlerFunc // answers requests for tokens, if set
+	peers    map[string]bool  // addresses of connections
 }
 
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -52,7 +52,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			f.before(w, r)
 			return
 		}
-		f.vend(w, r)
+		f.issue(w, r)
 	}
 }
 
@@ -62,7 +62,7 @@ func (f *fake) allow(w http.ResponseWriter) {
 	w.Header().Set("Access-Control-Expose-Headers", "Retry-After, X-Request-Id")
 }
 
-func (f *fake) vend(w http.ResponseWriter, r *http.Request) {
+func (f *fake) issue(w http.ResponseWriter, r *http.Request) {
 	f.allow(w)
 	user := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if cookie, err := r.Cookie(sessionCookie); err == nil && user == "" {
@@ -98,27 +98,27 @@ func problem(w http.ResponseWriter, status int, code string) {
 	_, _ = fmt.Fprintf(w, `{"type":"about:blank","status":%d,"code":%q,"request_id":"r1"}`, status, code)
 }
 
-// standBefore puts something before the service, or takes it away.
+// standBefore sets or, with nil, removes the handler in front.
 func (f *fake) standBefore(before http.HandlerFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.before = before
 }
 
-// down is an outage of the service behind its own proxy.
+// down answers as tokenvend does while Sethealth is unavailable.
 func (f *fake) down(w http.ResponseWriter, _ *http.Request) {
 	f.allow(w)
 	problem(w, 503, "upstream_unavailable")
 }
 
-// seen is how many tokens were asked for, and which were reported.
+// seen returns the number of requests for tokens and the ids of rejected tokens.
 func (f *fake) seen() (requests int, reported []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.requests, slices.Clone(f.reported)
 }
 
-// startFake starts one for the page at [appHost], and is its origin.
+// startFake starts a fake that allows the page at [appHost], and returns its origin.
 func startFake(t *testing.T, sites string) (f *fake, origin string) {
 	t.Helper()
 	f = &fake{issued: map[string]int{}, peers: map[string]bool{}, origin: "https://" + appHost + ":" + sites}

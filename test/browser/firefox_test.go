@@ -16,14 +16,14 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// firefox is a browser that is driven by WebDriver BiDi.
+// firefox is a Firefox that is driven by WebDriver BiDi.
 type firefox struct {
 	t    *testing.T
 	conn *websocket.Conn
 	last int
 }
 
-// preferences: the pages' hosts are this machine, and nothing else is asked for.
+// preferences resolve the pages' hosts to this machine and turn off requests of Firefox's own.
 const preferences = `user_pref("network.dns.localDomains", "` + appHost + `,` + tokensHost + `");
 user_pref("network.captive-portal-service.enabled", false);
 user_pref("network.connectivity-service.enabled", false);
@@ -35,7 +35,7 @@ func startFirefox(t *testing.T) *firefox {
 	t.Helper()
 	path, err := exec.LookPath("firefox-esr")
 	if err != nil {
-		testkit.Missing(t, "FIREFOX", "no firefox-esr in PATH: what it does is not tested")
+		testkit.Missing(t, "FIREFOX", "firefox-esr is not installed")
 	}
 	profile, err := os.MkdirTemp("", "tokenvend-firefox-")
 	require.NoError(t, err)
@@ -49,13 +49,13 @@ func startFirefox(t *testing.T) *firefox {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		harness.Eventually(t, "the end of its profile", func() bool { return os.RemoveAll(profile) == nil })
+		harness.Eventually(t, "removal of its profile", func() bool { return os.RemoveAll(profile) == nil })
 	})
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
 		if _, address, found := strings.Cut(lines.Text(), "WebDriver BiDi listening on "); found {
 			go func() {
-				for lines.Scan() { // so that it never waits for a reader
+				for lines.Scan() { // or a full pipe would block Firefox
 				}
 			}()
 			conn, err := websocket.Dial(address+"/session", "", origin)
@@ -70,7 +70,7 @@ func startFirefox(t *testing.T) *firefox {
 	return nil
 }
 
-// call is a command's result.
+// call sends a command and returns its result.
 func (f *firefox) call(method string, params any) (result struct {
 	Context string
 	Result  struct{ Value json.RawMessage }
@@ -103,7 +103,7 @@ func (f *firefox) beUser(user string) {
 	}})
 }
 
-// ffTab is an open page of Firefox.
+// ffTab is an open page in Firefox.
 type ffTab struct {
 	*firefox
 	context string
@@ -121,7 +121,7 @@ func (p ffTab) navigate(url string) {
 	p.call("browsingContext.navigate", map[string]any{"context": p.context, "url": url, "wait": "complete"})
 }
 
-// eval is the value of a script, or of its promise, as text.
+// eval returns the value of an expression or promise as text.
 func (p ffTab) eval(script string) string {
 	p.t.Helper()
 	value := p.call("script.evaluate", map[string]any{
@@ -133,10 +133,10 @@ func (p ffTab) eval(script string) string {
 	return text
 }
 
-// back goes back to a page that the back-forward cache has kept.
+// back goes back to a page in the back-forward cache.
 func (p ffTab) back() {
 	p.t.Helper()
-	p.eval("window.persisted = false") // of the page that is left
+	p.eval("window.persisted = false") // in the current page
 	p.call("browsingContext.traverseHistory", map[string]any{"context": p.context, "delta": -1})
-	harness.Eventually(p.t, "the page of the cache", func() bool { return p.eval("window.persisted") == "true" })
+	harness.Eventually(p.t, "the page from the cache", func() bool { return p.eval("window.persisted") == "true" })
 }

@@ -1,5 +1,4 @@
-// Package browser_test drives a real browser against the built binaries: what a page may read and send,
-// the browser module, and the demo page.
+// Package browser_test drives real browsers against the built binaries.
 package browser_test
 
 import (
@@ -26,7 +25,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
-// TestMain runs a few tests at once: much of their time is spent waiting for tokens to age.
+// TestMain runs a few tests at once, as they mostly wait.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	_ = flag.Set("test.parallel", "4")
@@ -37,24 +36,23 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// browser is one browser for all tests, each of which has an own context in it: cookies, storage, locks and
-// channels of one are unknown to the others.
+// browser is one Chromium for all tests. Each test has its own context, with its own cookies, storage, locks and channels.
 type browser struct {
 	ctx   context.Context
 	end   func()
-	sites string // port of the pages' server, which serves every *.test host
+	sites string // port of the server of all pages
 }
 
 var started bool
 
-// theBrowser starts it, at its first use.
+// theBrowser starts the browser at its first use.
 var theBrowser = sync.OnceValue(func() *browser {
 	started = true
 	dir, err := os.MkdirTemp("", "tokenvend-browser-")
 	if err != nil {
 		panic(err)
 	}
-	// Pages of other sites are at their strongest where the browser keeps third-party cookies.
+	// Third-party cookies are allowed: attacks by pages of other sites are strongest then.
 	if err := errors.Join(os.Mkdir(filepath.Join(dir, "Default"), 0o700),
 		os.WriteFile(filepath.Join(dir, "Default", "Preferences"), []byte(`{"profile":{"cookie_controls_mode":0}}`), 0o600)); err != nil {
 		panic(err)
@@ -70,7 +68,7 @@ var theBrowser = sync.OnceValue(func() *browser {
 		chromedp.ExecPath(executable()), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(dir),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("no-proxy-server", true), chromedp.IgnoreCertErrors,
-		// Nothing leaves this machine: the hosts of the outer world are the pages' server too, or are not there.
+		// Nothing leaves this machine: every other host is the pages' server or does not resolve.
 		chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1, MAP js.set.health:443 127.0.0.1:"+port+
 			", MAP cdn.jsdelivr.net:443 127.0.0.1:"+port+", MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
 		chromedp.WSURLReadTimeout(time.Minute),
@@ -93,7 +91,7 @@ var theBrowser = sync.OnceValue(func() *browser {
 	}}
 })
 
-// executable is the browser's path, or empty.
+// executable returns the path of Chromium, or "".
 func executable() string {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -106,7 +104,7 @@ func executable() string {
 func needsBrowser(t *testing.T) *browser {
 	t.Helper()
 	if executable() == "" {
-		testkit.Missing(t, "BROWSER", "no chromium in PATH: what a real browser does is not tested")
+		testkit.Missing(t, "BROWSER", "chromium is not installed")
 	}
 	return theBrowser()
 }
@@ -114,19 +112,19 @@ func needsBrowser(t *testing.T) *browser {
 //go:embed testdata/page.js
 var pageJS string
 
-// contents are pages that tests have added, by path.
+// contents are the pages that tests have added, by host and path.
 var contents sync.Map
 
 type content struct{ policy, mediaType, body string }
 
 const blank = `<!doctype html><title>page</title><link rel="icon" href="data:,"><script src="/page.js"></script>`
 
-// serveSites is every host's pages: a blank one with page.js, and those that tests add.
+// serveSites serves the pages of every host: a blank one with page.js, and those that tests have added.
 func serveSites(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Access-Control-Allow-Origin", "*") // modules of a CDN are asked for with CORS
+	w.Header().Set("Access-Control-Allow-Origin", "*") // browsers request modules with CORS
 	c := map[string]content{
 		"/": {"", "text/html", blank}, "/page.js": {"", "text/javascript", pageJS},
-		"/icon": {"", "image/svg+xml", `<svg xmlns="http://www.w3.org/2000/svg"/>`}, // no policy forbids it
+		"/icon": {"", "image/svg+xml", `<svg xmlns="http://www.w3.org/2000/svg"/>`}, // every policy allows it
 	}[r.URL.Path]
 	if added, ok := contents.Load(r.Host + r.URL.Path); ok {
 		c = added.(content)

@@ -9,8 +9,7 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// What the module makes of each answer, clock and message is proved in client/tests. Here it meets the real
-// service, real tabs, locks and channels.
+// client/tests test the module's logic. These tests run it against the real service, in real tabs.
 func TestTheModuleStartsWithOneFetch(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -54,8 +53,8 @@ func TestTheModuleInManyTabs(t *testing.T) {
 	late.keep(w, `{user: 'alice'}`)
 	got := late.untilTokens(1).Tokens[0]
 	assert.Equal(t, token, got.Token)
-	assert.True(t, got.FromTab, "a tab that opens later is told")
-	assert.Equal(t, 1, fetched, "one tab fetches, the others are told")
+	assert.True(t, got.FromTab, "a tab that opens later gets the token of the others")
+	assert.Equal(t, 1, fetched, "one tab fetches and shares")
 	assert.Equal(t, 1, w.posts())
 
 	tabs[0].run("source.signOut()")
@@ -64,7 +63,7 @@ func TestTheModuleInManyTabs(t *testing.T) {
 		assert.Equal(t, "signed_out_elsewhere", p.outcome("source.token()").Code)
 		assert.Equal(t, []failure{{Code: "signed_out_elsewhere"}}, p.told().Out)
 	}
-	assert.Empty(t, tabs[0].told().Out, "who signs out knows it")
+	assert.Empty(t, tabs[0].told().Out, "the tab that signs out is not notified")
 	assert.Equal(t, 1, w.posts())
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
-// docs is the text of docs/frontend.md, with the hosts of this test.
+// docs returns docs/frontend.md with tokens as tokenvend's origin.
 func docs(t *testing.T, tokens string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/frontend.md")
@@ -21,7 +21,7 @@ func docs(t *testing.T, tokens string) string {
 	return strings.ReplaceAll(string(text), "https://tokens.example.com", tokens)
 }
 
-// snippet is the first block of code under a title.
+// snippet returns the first block of code below a title.
 func snippet(t *testing.T, docs, title string) string {
 	t.Helper()
 	_, section, found := strings.Cut(docs, "\n## "+title+"\n")
@@ -31,7 +31,7 @@ func snippet(t *testing.T, docs, title string) string {
 	return block[1]
 }
 
-// pages use each framework's recipe as an application does.
+// pages are applications that use the recipes.
 var pages = map[string]string{
 	"page-react.tsx": `import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
@@ -90,7 +90,7 @@ func TestRecipesCompileAndRun(t *testing.T) {
 			p.until("the token", "window.calls?.length")
 			assert.Equal(t, []string{framework + "-1"}, eval[[]string](p, "calls"))
 			after, _ := f.seen()
-			assert.Equal(t, before+1, after, "StrictMode too makes one request")
+			assert.Equal(t, before+1, after, "one request, in StrictMode too")
 
 			f.standBefore(f.down)
 			defer f.standBefore(nil)
@@ -98,12 +98,12 @@ func TestRecipesCompileAndRun(t *testing.T) {
 			p.until("the error on the page", "document.getElementById('problem').textContent === 'upstream_unavailable'")
 			f.standBefore(nil)
 			p.until("the next token", "calls.length === 2 && document.getElementById('problem').textContent === 'none'")
-			p.navigate("about:blank") // which ends its source
+			p.navigate("about:blank") // ends its source
 		})
 	}
 }
 
-// The page of the README has the published loader's global; that of docs/frontend.md imports the SDK.
+// The page in the README uses the loader's global, and the one in docs/frontend.md imports the SDK.
 func TestThePlainPagesRunAsPrinted(t *testing.T) {
 	t.Parallel()
 	for name, page := range map[string]func(t *testing.T, w *world) string{
@@ -115,7 +115,7 @@ func TestThePlainPagesRunAsPrinted(t *testing.T) {
 			page := snippet(t, docs(t, w.tokens), "Plain pages")
 			const cdn = "https://cdn.jsdelivr.net/npm/@sethealth/core@0.12.6/pkg/index.js"
 			require.Contains(t, page, cdn)
-			// The tests of the published loader have it at its own address; this one has its own.
+			// Another test serves the published loader at this address.
 			return strings.Replace(page, cdn, w.origin(appHost)+"/printed-sdk.js", 1)
 		},
 	} {

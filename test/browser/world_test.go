@@ -13,7 +13,7 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// A team's hosts. The first three are one site, the last is another.
+// The first three hosts are the same site.
 const (
 	appHost    = "app.example.test"
 	otherHost  = "other.example.test"
@@ -23,18 +23,17 @@ const (
 
 const sessionCookie = "session"
 
-// world is a service with its Sethealth, and a browser without a past.
+// world is a service with its Sethealth, and a new browser context.
 type world struct {
 	t         *testing.T
 	browser   *browser
 	sethealth *harness.Sethealth
 	service   *harness.Service
-	tokens    string // the service's origin, as pages know it
+	tokens    string // the service's origin
 	context   context.Context
 }
 
-// newWorld starts one that ends with the test. Sessions are JWTs, in a cookie or as bearers; the page at
-// [appHost] is listed.
+// newWorld starts a service. Sessions are JWTs, in a cookie or as bearers, and the page at [appHost] is listed.
 func newWorld(t *testing.T, env harness.Env) *world {
 	t.Helper()
 	b := needsBrowser(t)
@@ -49,7 +48,7 @@ func newWorld(t *testing.T, env harness.Env) *world {
 	return w
 }
 
-// newContext is a browser context, as a profile of its own.
+// newContext makes a browser context, which is like a new profile.
 func newContext(t *testing.T, b *browser) context.Context {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext(), chromedp.WithNewWindow(true))
@@ -60,13 +59,13 @@ func newContext(t *testing.T, b *browser) context.Context {
 
 func (w *world) origin(host string) string { return "https://" + host + ":" + w.browser.sites }
 
-// signIn gives the browser the session cookie of a user, for the whole site.
+// signIn sets a user's session cookie for the whole site.
 func (w *world) signIn(user string, sameSite network.CookieSameSite) {
 	w.t.Helper()
 	w.setCookie(harness.Session(w.t, user), sameSite)
 }
 
-// beUser gives the browser the fake's session cookie.
+// beUser sets the fake's session cookie.
 func (w *world) beUser(user string) { w.setCookie(user, network.CookieSameSiteLax) }
 
 func (w *world) setCookie(value string, sameSite network.CookieSameSite) {
@@ -78,8 +77,7 @@ func (w *world) setCookie(value string, sameSite network.CookieSameSite) {
 	require.NoError(w.t, err)
 }
 
-// asked is the outcomes of the requests with this method so far. Browsers look for icons of their own
-// accord, which are not found and do not count.
+// asked returns the outcomes of the requests with this method, without the icons that browsers look for.
 func (w *world) asked(method string) (outcomes []string) {
 	for _, line := range w.service.Log() {
 		outcome, _ := line["outcome"].(string)
@@ -93,7 +91,7 @@ func (w *world) asked(method string) (outcomes []string) {
 
 func (w *world) posts() int { return len(w.asked("POST")) }
 
-// owner is whose valid token that is.
+// owner returns the user of a valid token.
 func (w *world) owner(token string) string {
 	claims, ok := w.sethealth.Verify(token)
 	if !ok {
@@ -118,7 +116,7 @@ func openIn(t testing.TB, profile context.Context, url string) tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(profile, chromedp.WithNewWindow(true))
 	t.Cleanup(cancel)
-	require.NoError(t, chromedp.Do(ctx)) // begins it: a time limit of that would be the tab's
+	require.NoError(t, chromedp.Do(ctx)) // without a time limit, which would become the tab's
 	p := tab{t, ctx}
 	p.navigate(url)
 	return p
@@ -134,7 +132,7 @@ func (p tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	require.NoError(p.t, chromedp.Do(ctx, actions...))
 }
 
-// eval is the value of a script in the page, or of its promise.
+// eval returns the value of an expression or promise.
 func eval[T any](p tab, script string) T {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, harness.Patience)
@@ -146,7 +144,7 @@ func eval[T any](p tab, script string) T {
 	return value
 }
 
-// run runs a script whose value does not matter.
+// run runs a script and ignores its value.
 func (p tab) run(script string) {
 	p.t.Helper()
 	eval[chromedp.Void](p, script)
@@ -158,7 +156,7 @@ func (p tab) until(what, script string) {
 	harness.Eventually(p.t, what, func() bool { return eval[bool](p, "Boolean("+script+")") })
 }
 
-// literal is a value as JavaScript writes it.
+// literal returns a value as a JavaScript literal.
 func literal(value any) string {
 	text, err := json.Marshal(value)
 	if err != nil {
@@ -167,21 +165,21 @@ func literal(value any) string {
 	return string(text)
 }
 
-// answer is what a page can see of an answer.
+// answer is a response as a page sees it.
 type answer struct {
-	Failed                             string // name of the exception, if that is all
+	Failed                             string // name of the exception
 	Type, ContentType                  string
 	Status                             int
 	RetryAfter, RequestID, Code, Token string
 }
 
-// ask fetches with these options beyond the method.
+// ask fetches by POST with these options.
 func (p tab) ask(url, options string) answer {
 	p.t.Helper()
 	return eval[answer](p, "ask("+literal(url)+", "+options+")")
 }
 
-// told is what the module has said to the page, and how it is.
+// told is what the module has passed to the page's callbacks, and its state.
 type told struct {
 	Tokens []struct {
 		Token   string
@@ -191,14 +189,14 @@ type told struct {
 	State       struct{ Status string }
 }
 
-type failure struct{ Token, Code string } // Token if it is none
+type failure struct{ Token, Code string } // of a success, Token alone
 
 func (p tab) told() told {
 	p.t.Helper()
 	return eval[told](p, "({...told, state: source.state})")
 }
 
-// keep starts the module.
+// keep starts the module with these options.
 func (p tab) keep(w *world, options string) {
 	p.t.Helper()
 	p.run("keep(" + literal(w.tokens) + ", " + options + ")")
@@ -211,7 +209,7 @@ func (p tab) untilTokens(n int) told {
 	return p.told()
 }
 
-// outcome is what a promise of the module comes to.
+// outcome returns the token or the error of a promise of the module.
 func (p tab) outcome(promise string) failure {
 	p.t.Helper()
 	return eval[failure](p, "outcome("+promise+")")

@@ -1,5 +1,4 @@
-// What the pages of these tests have: a fetch that tells all of its answer, and the module with notes of what
-// it said.
+// ask fetches and returns all that a page can see of the response.
 window.ask = async (url, init) => {
   try {
     const answer = await fetch(url, { method: 'POST', ...init });
@@ -21,7 +20,7 @@ window.ask = async (url, init) => {
 window.told = { tokens: [], errors: [], out: [] };
 const plain = ({ code }) => ({ code });
 
-// bearer is a session; without it the session is a cookie.
+// keep starts the module and records its callbacks in told. Without bearer, the session is a cookie.
 window.keep = async (origin, { bearer, ...options } = {}) => {
   const { keepSignedIn } = await import(`${origin}/client.js`);
   window.source = keepSignedIn({
@@ -34,5 +33,5 @@ window.keep = async (origin, { bearer, ...options } = {}) => {
   });
 };
 
-// A promise's outcome in plain words: a token, or the code of the error.
+// outcome returns the token of a promise, or the code of its error.
 window.outcome = (promise) => promise.then((token) => ({ token }), (error) => plain(error));
