@@ -43,15 +43,7 @@ func newFront(t *testing.T, config string, start func(t *testing.T, config strin
 		"listen 8443", "listen "+address, ":8443 {", "http://:"+port+" {",
 	).Replace(config)
 	cmd := start(t, config)
-	output := testkit.Capture(t, cmd)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Log(output())
-		}
-	})
+	testkit.Start(t, cmd)
 	require.Eventually(t, func() bool {
 		c, err := net.Dial("tcp", address)
 		if err == nil {

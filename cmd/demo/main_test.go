@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -34,40 +33,31 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// process is a demo and what it has printed so far.
-type process struct {
-	*exec.Cmd
-	printed func() string
-}
-
-func demoProcess(t *testing.T, program string, args ...string) process {
+// command prepares a program that runs the demo, in an environment that must not matter.
+func command(t *testing.T, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), runsMain+"=1", "SETHEALTH_KEY=not-the-demo's", "CORS_ALLOWED_ORIGINS=nonsense")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return process{cmd, testkit.Capture(t, cmd)}
+	return cmd
 }
 
 // start runs a demo on free ports and returns the origins of its page and of tokenvend.
-func start(t *testing.T) (p process, page, tokens string) {
+func start(t *testing.T) (cmd *exec.Cmd, output func() string, page, tokens string) {
 	t.Helper()
-	p = demoProcess(t, os.Args[0], "-page", "localhost:0", "-token", "0")
-	page, tokens = p.serves(t)
-	return p, page, tokens
+	cmd = command(t, os.Args[0], "-page", "localhost:0", "-token", "0")
+	output, page, tokens = serves(t, cmd)
+	return cmd, output, page, tokens
 }
 
-func (p process) serves(t *testing.T) (page, tokens string) {
+func serves(t *testing.T, cmd *exec.Cmd) (output func() string, page, tokens string) {
 	t.Helper()
-	require.NoError(t, p.Start())
-	t.Cleanup(func() {
-		_ = syscall.Kill(-p.Process.Pid, syscall.SIGKILL)
-		_ = p.Wait()
-	})
+	output = testkit.Start(t, cmd)
 	origins := regexp.MustCompile(`(?m)^  (?:page and its backend|tokenvend) +(http://localhost:\d+)`)
 	require.Eventually(t, func() bool {
-		found := origins.FindAllStringSubmatch(p.printed(), -1)
+		found := origins.FindAllStringSubmatch(output(), -1)
 		if len(found) != 2 {
 			return false
 		}
@@ -79,7 +69,7 @@ func (p process) serves(t *testing.T) (page, tokens string) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	}, 20*time.Second, 10*time.Millisecond)
-	return page, tokens
+	return output, page, tokens
 }
 
 // paste runs lines in a shell, in an empty directory, and returns the output.
@@ -95,8 +85,8 @@ func paste(t *testing.T, shell, lines string) string {
 func TestThePrintedLinesAndThoseOfTheREADMEWorkAsPasted(t *testing.T) {
 	t.Parallel()
 	testkit.Program(t, "curl")
-	p, page, tokens := start(t)
-	lines := regexp.MustCompile(`(?m)^  curl .*$`).FindAllString(p.printed(), -1)
+	_, output, page, tokens := start(t)
+	lines := regexp.MustCompile(`(?m)^  curl .*$`).FindAllString(output(), -1)
 	require.Len(t, lines, 3)
 	assert.Regexp(t, `^\{"token":"[^"]{20,}","token_id":"[0-9a-f]{16}",[^}]+\}\s*\{[^}]*"code":"unauthenticated"[^}]*\}\s*$`,
 		paste(t, "sh", strings.Join(lines, "\n")))
@@ -133,7 +123,7 @@ func newVisitor(t *testing.T) visitor {
 
 func TestEventsAreOfTheVisitorAndHoldNoNameAndNoToken(t *testing.T) {
 	t.Parallel()
-	_, page, tokens := start(t)
+	_, _, page, tokens := start(t)
 	visitors, secrets := []visitor{}, []string{"alice", "bob"}
 	for _, name := range secrets {
 		ask := newVisitor(t)
@@ -158,7 +148,7 @@ func TestEventsAreOfTheVisitorAndHoldNoNameAndNoToken(t *testing.T) {
 
 func TestTheInternetIsAllowedOnRequestAlone(t *testing.T) {
 	t.Parallel()
-	_, page, _ := start(t)
+	_, _, page, _ := start(t)
 	_, h := newVisitor(t)("GET", page+"/", "")
 	assert.NotContains(t, h.Get("Content-Security-Policy"), "https:")
 	_, h = newVisitor(t)("GET", page+"/?sdk", "")
@@ -181,22 +171,22 @@ func TestMakeDemoRunsItAlsoWhereTheUsualPortsAreTaken(t *testing.T) {
 	require.NoError(t, err)
 	program, err := os.Executable()
 	require.NoError(t, err)
-	p := demoProcess(t, "make", "-f", makefile, "demo")
-	p.Dir = t.TempDir()
-	require.NoError(t, os.WriteFile(p.Dir+"/go", []byte("#!/bin/sh\nmkdir bin && ln -s '"+program+"' bin/demo\n"), 0o700))
-	p.Env = append(p.Env, "PATH="+p.Dir+":"+os.Getenv("PATH"))
-	page, tokens := p.serves(t)
+	cmd := command(t, "make", "-f", makefile, "demo")
+	cmd.Dir = t.TempDir()
+	require.NoError(t, os.WriteFile(cmd.Dir+"/go", []byte("#!/bin/sh\nmkdir bin && ln -s '"+program+"' bin/demo\n"), 0o700))
+	cmd.Env = append(cmd.Env, "PATH="+cmd.Dir+":"+os.Getenv("PATH"))
+	_, page, tokens := serves(t, cmd)
 	assert.NotContains(t, page, ":3000")
 	assert.NotContains(t, tokens, ":8080")
 }
 
 func TestSIGINTEndsItCleanly(t *testing.T) {
 	t.Parallel()
-	p, page, _ := start(t)
-	require.NoError(t, p.Process.Signal(syscall.SIGINT))
-	require.NoError(t, p.Wait(), "exit code 0")
-	assert.Contains(t, p.printed(), "The demo has ended.")
-	assert.NotContains(t, p.printed(), `"level":"ERROR"`)
+	cmd, output, page, _ := start(t)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	require.NoError(t, cmd.Wait(), "exit code 0")
+	assert.Contains(t, output(), "The demo has ended.")
+	assert.NotContains(t, output(), `"level":"ERROR"`)
 	_, err := net.Dial("tcp", strings.TrimPrefix(page, "http://"))
 	assert.Error(t, err)
 }
@@ -219,12 +209,11 @@ func TestItRefusesInOneLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := demoProcess(t, os.Args[0], row.args...)
-			exit, ok := errors.AsType[*exec.ExitError](p.Run())
-			require.True(t, ok)
-			assert.Equal(t, 1, exit.ExitCode())
-			assert.Len(t, strings.Split(strings.TrimSpace(p.printed()), "\n"), 1, p.printed())
-			assert.Contains(t, p.printed(), row.says)
+			cmd := command(t, os.Args[0], row.args...)
+			out, err := cmd.CombinedOutput()
+			require.Error(t, err)
+			assert.Equal(t, 1, cmd.ProcessState.ExitCode())
+			assert.Regexp(t, "^.*"+regexp.QuoteMeta(row.says)+".*\n$", string(out))
 		})
 	}
 }

@@ -90,6 +90,28 @@ func Capture(t testing.TB, cmd *exec.Cmd) (output func() string) {
 	}
 }
 
+// Start starts a command and returns how to read what it prints. When the test ends, the command is killed, with its
+// process group if Setpgid is set. Its output is logged if the test has failed.
+func Start(t testing.TB, cmd *exec.Cmd) (output func() string) {
+	t.Helper()
+	output = Capture(t, cmd)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	if cmd.SysProcAttr != nil && cmd.SysProcAttr.Setpgid {
+		pid = -pid
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s printed:\n%s", cmd, output())
+		}
+	})
+	return output
+}
+
 // Block returns the block of code that follows a comment in the README.
 func Block(t testing.TB, readme, comment string) string {
 	t.Helper()

@@ -79,12 +79,7 @@ func TestTheBlocksThatRunTheServiceWorkAsPasted(t *testing.T) {
 				for name, value := range env {
 					cmd.Env = append(cmd.Env, name+"="+value)
 				}
-				output := testkit.Capture(t, cmd)
-				require.NoError(t, cmd.Start())
-				t.Cleanup(func() {
-					_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-					_ = cmd.Wait()
-				})
+				output := testkit.Start(t, cmd)
 				harness.Eventually(t, "it serves", func() bool { return strings.Contains(output(), `"msg":"serving"`) })
 				assert.NotContains(t, output(), "FAIL")
 				if mark == "source" {

@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
@@ -28,18 +27,11 @@ func startDemo(t *testing.T) (d demo) {
 	t.Helper()
 	needsBrowser(t)
 	cmd := exec.Command(harness.Demo(t), "-page", "0", "-token", "0")
-	output := testkit.Capture(t, cmd)
-	require.NoError(t, cmd.Start())
-	d.kill = sync.OnceFunc(func() {
+	output := testkit.Start(t, cmd)
+	d.kill = func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-	})
-	t.Cleanup(func() {
-		d.kill()
-		if t.Failed() {
-			t.Logf("the demo printed:\n%s", output())
-		}
-	})
+	}
 	harness.Eventually(t, "the demo serves", func() bool {
 		origins := regexp.MustCompile(`(?m)^  (?:page and its backend|tokenvend) +(http://localhost:\d+)`).FindAllStringSubmatch(output(), 2)
 		if len(origins) == 2 {

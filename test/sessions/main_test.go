@@ -1,9 +1,8 @@
-// Package sessions_test runs the built binary against the session systems that its users have: a certified
-// OpenID provider, oauth2-proxy and the sessions of web frameworks, each as its makers publish it.
+// Package sessions_test runs the built binary against published session systems: a certified OpenID provider, oauth2-proxy
+// and web frameworks.
 package sessions_test
 
 import (
-	"bufio"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -11,9 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,7 +19,7 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// installed is the path of what install.sh has put below node_modules.
+// installed returns the path of a package that install.sh has installed.
 func installed(t testing.TB, name string) string {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join("node_modules", name))
@@ -32,7 +30,7 @@ func installed(t testing.TB, name string) string {
 	return path
 }
 
-// node runs a script of this folder, which needs a package, and returns its address.
+// node runs a script of this folder that needs a package, and returns its address.
 func node(t testing.TB, script, needs string) string {
 	t.Helper()
 	installed(t, needs)
@@ -41,7 +39,7 @@ func node(t testing.TB, script, needs string) string {
 	return listening(t, cmd)
 }
 
-// python is an interpreter that has Django.
+// python returns an interpreter that has Django.
 func python(t testing.TB) string {
 	t.Helper()
 	for _, path := range []string{"python3", "/usr/bin/python3"} {
@@ -53,53 +51,23 @@ func python(t testing.TB) string {
 	return ""
 }
 
-// listening starts a program that prints where it listens. It ends with the test.
+// listening starts a program that prints its address, and returns that.
 func listening(t testing.TB, cmd *exec.Cmd) string {
 	t.Helper()
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	run(t, cmd)
-	address, lines := make(chan string, 1), bufio.NewScanner(stdout)
-	go func() {
-		for lines.Scan() {
-			if _, at, ok := strings.Cut(lines.Text(), "listening on "); ok {
-				address <- at
-			}
-		}
-		close(address)
-	}()
-	select {
-	case at := <-address:
-		require.NotEmpty(t, at, "%s ended", cmd)
-		return at
-	case <-time.After(harness.Patience):
-		require.FailNow(t, "does not listen", "%s", cmd)
-		return ""
-	}
-}
-
-// run starts a program that ends with the test. Its standard error is logged if the test fails.
-func run(t testing.TB, cmd *exec.Cmd) {
-	t.Helper()
-	stderr, err := os.CreateTemp(t.TempDir(), "stderr")
-	require.NoError(t, err)
-	cmd.Stderr = stderr
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if printed, _ := os.ReadFile(stderr.Name()); t.Failed() {
-			t.Logf("%s printed:\n%s", cmd, printed)
-		}
-		_ = stderr.Close()
+	output := testkit.Start(t, cmd)
+	var found []string
+	harness.Eventually(t, cmd.String()+" listens", func() bool {
+		found = regexp.MustCompile(`listening on (\S+)\n`).FindStringSubmatch(output())
+		return found != nil
 	})
+	return found[1]
 }
 
-// redirectURI is where OpenID providers send a browser back to. Nothing listens there.
+// redirectURI is registered with OpenID providers. Nothing listens there.
 const redirectURI = "https://app.example.com/callback"
 
-// browser keeps cookies and follows redirects up to redirectURI. Cookies ignore ports, so all systems on 127.0.0.1
-// share them, as tokens.example.com and app.example.com do with Domain=example.com.
+// browser keeps cookies and follows redirects up to redirectURI. Cookies ignore ports, so all systems on 127.0.0.1 share
+// them, as hosts below example.com do with Domain=example.com.
 type browser struct {
 	*http.Client
 	t testing.TB
@@ -117,7 +85,7 @@ func newBrowser(t testing.TB) *browser {
 	}}, t}
 }
 
-// do sends a form, or gets if there is none.
+// do posts a form, or gets without one.
 func (b *browser) do(address string, form url.Values) harness.Answer {
 	b.t.Helper()
 	send := func() (*http.Response, error) { return b.Get(address) }
@@ -132,13 +100,13 @@ func (b *browser) do(address string, form url.Values) harness.Answer {
 	return harness.Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
 }
 
-// token asks for a token with the cookies that the browser has.
+// token requests a token with the browser's cookies.
 func (b *browser) token(service string) harness.Answer {
 	b.t.Helper()
 	return b.do(service+"/token", url.Values{})
 }
 
-// cookie is the value that the browser has now; empty if it has none.
+// cookie returns a cookie's value, or "".
 func (b *browser) cookie(address, name string) string {
 	at, err := url.Parse(address)
 	require.NoError(b.t, err)
@@ -150,7 +118,7 @@ func (b *browser) cookie(address, name string) string {
 	return ""
 }
 
-// sets says whether an answer sets a cookie.
+// sets reports whether an answer sets a cookie.
 func sets(answer harness.Answer, name string) bool {
 	for _, line := range answer.Header.Values("Set-Cookie") {
 		if set, err := http.ParseSetCookie(line); err == nil && set.Name == name {
@@ -160,7 +128,7 @@ func sets(answer harness.Answer, name string) bool {
 	return false
 }
 
-// started is a service with sessions of the kind that env names.
+// started starts a service with the session check of env.
 func started(t testing.TB, env harness.Env) (*harness.Sethealth, *harness.Service) {
 	t.Helper()
 	upstream := harness.NewSethealth(t)

@@ -12,12 +12,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sethealth/tokenvend/internal/testkit"
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
 const proxyCookie = "_oauth2_proxy"
 
-// newOAuth2Proxy is oauth2-proxy as a client of the provider. It renews sessions that are older than a second.
+// newOAuth2Proxy runs oauth2-proxy as a client of the provider. It renews sessions that are older than a second.
 func newOAuth2Proxy(t testing.TB, p *provider, args ...string) string {
 	t.Helper()
 	path := installed(t, ".bin/oauth2-proxy")
@@ -26,7 +27,7 @@ func newOAuth2Proxy(t testing.TB, p *provider, args ...string) string {
 	file, err := listener.(*net.TCPListener).File()
 	require.NoError(t, err)
 	args = append([]string{
-		"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, path, // it takes a listener as systemd hands one over
+		"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, path, // socket activation, as by systemd
 		"--http-address=fd:3", "--provider=oidc", "--oidc-issuer-url=" + p.URL, "--client-id=proxy", "--client-secret=" + clientSecret,
 		"--redirect-url=" + redirectURI, "--code-challenge-method=S256", "--scope=openid email", "--email-domain=*",
 		"--cookie-name=" + proxyCookie, "--cookie-secret=0123456789abcdef0123456789abcdef", "--cookie-secure=false", "--cookie-refresh=1s",
@@ -34,13 +35,13 @@ func newOAuth2Proxy(t testing.TB, p *provider, args ...string) string {
 	}, args...)
 	cmd := exec.Command("sh", args...)
 	cmd.Env, cmd.ExtraFiles = []string{"PATH=" + os.Getenv("PATH")}, []*os.File{file}
-	run(t, cmd)
+	testkit.Start(t, cmd)
 	require.NoError(t, file.Close())
 	require.NoError(t, listener.Close())
 	return "http://" + listener.Addr().String()
 }
 
-// signInAt signs a browser in at oauth2-proxy. The page that the provider sends it back to is the proxy's.
+// signInAt signs a browser in at oauth2-proxy, whose callback the provider redirects to.
 func (b *browser) signInAt(proxy string) {
 	b.t.Helper()
 	page := b.do(proxy+"/oauth2/start?rd=/", nil)
@@ -80,7 +81,7 @@ func TestOAuth2ProxyInFrontNamesTheUser(t *testing.T) {
 	refused, err := harness.Send(req)
 	require.NoError(t, err)
 	assert.NotEqual(t, 200, refused.Status)
-	assert.Zero(t, upstream.Calls(), "the name of a caller without a session goes nowhere")
+	assert.Zero(t, upstream.Calls(), "the proxy does not pass on a caller's own header")
 
 	page := newBrowser(t)
 	page.signInAt(proxy)
