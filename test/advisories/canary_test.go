@@ -24,7 +24,7 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// The secrets of this test. None of them may ever be seen outside of what it is for.
+// The secrets of this test.
 const (
 	canaryClientSecret = "canary-client-secret-71d0c2"
 	canaryRedis        = "canary-redis-password-0b7e44"
@@ -35,16 +35,16 @@ const (
 	canaryCollector    = "canary-collector-key-e60d2f"
 )
 
-// evidence is all that has come out of a service, and what must not be in it.
+// evidence collects all output of a service and the secrets that must not appear in it.
 type evidence struct {
 	t       *testing.T
 	seen    strings.Builder
-	secrets map[string]string // by what they are
+	secrets map[string]string // by description
 }
 
 func (e *evidence) keep(where, text string) { fmt.Fprintf(&e.seen, "\n== %s ==\n%s", where, text) }
 
-// answer takes up an answer; the token in it is itself a secret from then on, everywhere but in its place.
+// answer keeps an answer. Its token becomes a secret, which may appear only once, in that answer.
 func (e *evidence) answer(where string, a harness.Answer) {
 	if token := a.Token(); token != "" {
 		e.secrets[fmt.Sprintf("token %d", len(e.secrets))] = token
@@ -54,36 +54,37 @@ func (e *evidence) answer(where string, a harness.Answer) {
 	e.keep(where, fmt.Sprint(a.Status, a.Header, a.Body))
 }
 
-// spellings are the ways in which a secret might be written.
+// spellings returns a secret in the encodings in which it could appear.
 func spellings(secret string) []string {
 	all := []string{secret, url.QueryEscape(secret), hex.EncodeToString([]byte(secret))}
-	for _, before := range []string{"", "_", "__"} { // base64 of a text that the secret stands in; its ends depend on the rest
+	for _, before := range []string{"", "_", "__"} { // base64 of a longer text, of which the secret may start at any of three offsets
 		encoded := base64.RawStdEncoding.EncodeToString([]byte(before + secret))
 		all = append(all, encoded[4:len(encoded)-4])
 	}
 	return all
 }
 
-// judge searches everything for every secret.
-func (e *evidence) judge() {
+// search requires that no secret appears in the evidence.
+func (e *evidence) search() {
 	e.t.Helper()
 	seen := e.seen.String()
 	for what, secret := range e.secrets {
 		for _, spelling := range spellings(secret) {
 			if at := strings.Index(seen, spelling); at >= 0 {
-				e.t.Errorf("the %s is seen: %.500s", what, seen[strings.LastIndex(seen[:at], "\n== "):])
+				e.t.Errorf("the %s appears: %.500s", what, seen[strings.LastIndex(seen[:at], "\n== "):])
 			}
 		}
 	}
 }
 
-// echo is a system that puts what it is told into all that it answers. It is well where it has nothing to say.
+// echo is a dependency that puts the credentials of a request into its answer: in a header of a valid answer or, if say is
+// set, in place of the verbs of say.
 type echo struct {
 	*httptest.Server
-	say atomic.Value // the answer, with verbs for what it was told
+	say atomic.Value
 }
 
-func newEcho(t *testing.T, well http.Handler) *echo {
+func newEcho(t *testing.T, valid http.Handler) *echo {
 	t.Helper()
 	e := &echo{}
 	e.say.Store("")
@@ -94,20 +95,20 @@ func newEcho(t *testing.T, well http.Handler) *echo {
 		if say := e.say.Load().(string); say != "" {
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if err != nil {
-				panic(err) // HTTP/1.1 alone is spoken here
+				panic(err) // only HTTP/2 cannot be hijacked
 			}
 			defer conn.Close()
 			_, _ = fmt.Fprintf(conn, say, heard)
 			return
 		}
 		w.Header().Set("X-Echo", heard)
-		well.ServeHTTP(w, r)
+		valid.ServeHTTP(w, r)
 	}))
 	t.Cleanup(e.Close)
 	return e
 }
 
-// sayings are what an echo may answer. net/http quotes what it cannot read in its errors.
+// sayings returns wrong answers. Errors of net/http quote what it cannot parse.
 func sayings() []string {
 	const ok = "HTTP/1.1 200 OK\r\nConnection: close\r\n"
 	all := []string{
@@ -115,7 +116,7 @@ func sayings() []string {
 		ok + "Transfer-Encoding: chunked\r\n\r\n%s\r\n", ok + "Content-Length: 9999\r\n\r\n%s", ok + "Content-Type: text/html\r\n\r\n<html>%s",
 		ok + "X-Auth-Request-User: %[1]s" + strings.Repeat("x", 300) + "\r\nContent-Type: application/json\r\n\r\n" + `{"token":%[1]q,"active":%[1]q,"sub":%[1]q}`,
 		"HTTP/1.1 307 X\r\nConnection: close\r\nLocation: /%s\r\n\r\n",
-		// More than the answer holds, on a connection that is kept.
+		// More bytes than the answer announces, on a connection that is kept open.
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}%s", "HTTP/1.1 204 X\r\n\r\n%s",
 	}
 	for _, status := range []int{400, 401, 403, 404, 418, 429, 500, 503} {
@@ -124,7 +125,7 @@ func sayings() []string {
 	return all
 }
 
-// driveRequests sends what a page or a stranger may send.
+// driveRequests sends valid and wrong requests.
 func (e *evidence) driveRequests(s *harness.Service, session []string) {
 	for i, row := range [][]string{ // method, path, body, headers
 		{"POST", "/token", ""},
@@ -143,13 +144,13 @@ func (e *evidence) driveRequests(s *harness.Service, session []string) {
 	}
 }
 
-// driveSayings lets a counterpart say everything it can.
-func (e *evidence) driveSayings(s *harness.Service, session []string, counterpart *echo) {
+// driveSayings sends a request for each wrong answer of a dependency.
+func (e *evidence) driveSayings(s *harness.Service, session []string, dependency *echo) {
 	for _, say := range sayings() {
-		counterpart.say.Store(say)
+		dependency.say.Store(say)
 		e.answer("said "+say, s.Do("POST", "/token", "", session...))
-		counterpart.say.Store("")
-		e.answer("in between", s.Do("POST", "/token", "", session...)) // so that the breaker stays closed
+		dependency.say.Store("")
+		e.answer("in between", s.Do("POST", "/token", "", session...)) // keeps the breaker closed
 	}
 }
 
@@ -160,7 +161,7 @@ func noSecretAppearsAnywhere(t *testing.T) {
 	expired := harness.Sign(t, jose.HS256, []byte(harness.SessionSecret), claims("exp", time.Now().Add(-time.Hour).Unix()))
 	for name, row := range map[string]struct {
 		env      harness.Env
-		sessions [][]string // headers of requests, good and bad ones
+		sessions [][]string // headers with valid and invalid sessions
 	}{
 		"jwt, debug": {
 			harness.Env{"LOG_LEVEL": "debug", "TOKEN_CACHE": "off", "JWT_SECRET": "-", "JWT_SECRET_FILE": secretFile, "JWT_COOKIE": "session", "JWT_HEADER": "X-Session"},
@@ -201,11 +202,11 @@ func noSecretAppearsAnywhere(t *testing.T) {
 			sethealth := newEcho(t, upstream)
 			var users atomic.Int64
 			endpoint := newEcho(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				name := fmt.Sprintf("user-%d", users.Add(1)) // each needs a token of its own
+				name := fmt.Sprintf("user-%d", users.Add(1)) // a new user, so that no token is cached
 				w.Header().Set("X-Auth-Request-User", name)
 				_, _ = fmt.Fprintf(w, `{"active":true,"sub":%q}`, name)
 			}))
-			var spans testkit.Buffer // OTLP leaves strings as they are
+			var spans testkit.Buffer // OTLP does not encode strings
 			collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(&spans, r.Body)
 				http.Error(w, fmt.Sprint(r.Header), http.StatusBadRequest)
@@ -239,7 +240,7 @@ func noSecretAppearsAnywhere(t *testing.T) {
 			assert.NotContains(t, exported, "user-1")
 			e.keep("spans", exported)
 			assert.Greater(t, len(e.secrets), 50, "tokens were issued")
-			e.judge()
+			e.search()
 		})
 	}
 }

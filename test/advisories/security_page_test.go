@@ -25,7 +25,7 @@ func securityPage(t *testing.T) string {
 	return string(page)
 }
 
-// section is what stands between two comments of the page.
+// section returns the text between two comments of the page.
 func section(t *testing.T, name string) string {
 	t.Helper()
 	_, rest, ok := strings.Cut(securityPage(t), "<!-- "+name+" -->\n")
@@ -35,7 +35,7 @@ func section(t *testing.T, name string) string {
 	return text
 }
 
-// declarations calls do for each declaration of the project's Go files. Functions have a name.
+// declarations calls do for each declaration of the project's Go files. Only functions have a name.
 func declarations(t *testing.T, do func(path, name string, d ast.Decl)) {
 	t.Helper()
 	root := filepath.Clean(harness.Root)
@@ -89,8 +89,7 @@ func TestEveryTestAndFileOnTheSecurityPageExists(t *testing.T) {
 	assert.ElementsMatch(t, want, listed)
 }
 
-// TestTheSecurityPageListsEveryPlaceWhereASecretIsRevealed counts the calls of Reveal in each function. A method
-// value that is passed on counts as well as a call.
+// TestTheSecurityPageListsEveryPlaceWhereASecretIsRevealed counts calls and method values of Reveal in each function.
 func TestTheSecurityPageListsEveryPlaceWhereASecretIsRevealed(t *testing.T) {
 	found := map[string]int{}
 	declarations(t, func(path, name string, d ast.Decl) {

@@ -1,6 +1,5 @@
-// Package advisories_test keeps the published vulnerabilities of similar software out of this one: a subtest
-// for each, named after its id, against the built binary. docs/security.md lists them, and a test here
-// compares the two lists.
+// Package advisories_test tests the built binary for published vulnerabilities of similar software. Each subtest has their
+// ids. docs/security.md lists them.
 package advisories_test
 
 import (
@@ -19,7 +18,7 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// suite is every advisory, by the ids of a row of docs/security.md, and the test that keeps it out.
+// suite has a test for each row of docs/security.md that names no other test, by the row's ids.
 var suite = map[string]func(t *testing.T){
 	"CVE-2026-40575":                    forwardedHeadersSkipNoCheck,
 	"CVE-2026-34457":                    noUserAgentIsSpecial,
@@ -70,15 +69,15 @@ var (
 )
 
 func TestAdvisories(t *testing.T) {
-	for ids, keepOut := range suite {
+	for ids, test := range suite {
 		t.Run(ids, func(t *testing.T) {
 			t.Parallel() // each has a service of its own
-			keepOut(t)
+			test(t)
 		})
 	}
 }
 
-// start starts a service in front of a Sethealth, with changes to the least environment.
+// start starts a service and its Sethealth, with changes to the minimal environment.
 func start(t *testing.T, changes ...harness.Env) (*harness.Sethealth, *harness.Service) {
 	t.Helper()
 	upstream := harness.NewSethealth(t)
@@ -89,7 +88,7 @@ func start(t *testing.T, changes ...harness.Env) (*harness.Sethealth, *harness.S
 	return upstream, harness.Start(t, env)
 }
 
-// counting is another system that counts what is asked of it.
+// counting is a server that counts requests.
 type counting struct {
 	*httptest.Server
 	asked atomic.Int64
@@ -106,7 +105,7 @@ func newCounting(t *testing.T, handler http.HandlerFunc) *counting {
 	return c
 }
 
-// raw sends a request to the byte: net/http would put it in order first. The lines are CRLF-joined.
+// raw sends a request that net/http's client would change. It joins the lines by CRLF.
 func raw(t *testing.T, s *harness.Service, lines ...string) harness.Answer {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
@@ -124,11 +123,11 @@ func raw(t *testing.T, s *harness.Service, lines ...string) harness.Answer {
 
 const mebibyte = 1 << 20
 
-// requireCheap holds n runs of a request to a bound of allocations each, the scrape's own apart.
+// requireCheap requires that each of n runs allocates fewer bytes in the service than a bound.
 func requireCheap(t *testing.T, s *harness.Service, n int, each float64, run func()) {
 	t.Helper()
 	allocated := func() float64 { return s.Metric("go_memstats_alloc_bytes_total") }
-	run() // what is made once
+	run() // warm up
 	before := allocated()
 	scrape := allocated() - before
 	before = allocated()

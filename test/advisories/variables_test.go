@@ -15,7 +15,7 @@ func noWrongValueIsPrinted(t *testing.T) {
 	good := harness.Env{
 		"SETHEALTH_KEY": "k", "SETHEALTH_SECRET": "s", "CORS_ALLOWED_ORIGINS": "none", "SESSION_CHECK": "jwt,forward,introspection,proxy", "JWT_AUDIENCE": "any",
 		"JWT_SECRET": harness.SessionSecret, "FORWARD_URL": "http://backend/me", "INTROSPECTION_URL": "https://idp/i", "INTROSPECTION_CLIENT_ID": "c",
-		"INTROSPECTION_CLIENT_SECRET": "s", "TRUSTED_PROXIES": "10.0.0.0/8", "LISTEN_ADDR": "127.0.0.1:-1", // so that nothing is ever served
+		"INTROSPECTION_CLIENT_SECRET": "s", "TRUSTED_PROXIES": "10.0.0.0/8", "LISTEN_ADDR": "127.0.0.1:-1", // it never serves
 	}
 	all := harness.Env{}
 	for _, v := range app.Variables() {
