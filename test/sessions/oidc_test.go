@@ -21,7 +21,7 @@ import (
 
 const clientSecret = "canary-client: secret/+%" // must survive its form encoding
 
-// provider is npm's certified oidc-provider.
+// provider is the certified oidc-provider of npm.
 type provider struct {
 	URL string
 	t   testing.TB
@@ -32,16 +32,15 @@ func newProvider(t testing.TB) *provider {
 	return &provider{node(t, "oidc/provider.mjs", "oidc-provider"), t}
 }
 
-// tokens are the answer of the token endpoint.
+// tokens is a response of the token endpoint.
 type tokens struct {
 	Access  string `json:"access_token"`
 	ID      string `json:"id_token"`
 	Refresh string `json:"refresh_token"`
-	Type    string `json:"token_type"`
 }
 
-// signIn is the authorization code flow with PKCE (RFC 7636), as a new browser and a page go through it; the
-// provider signs in the user of login_hint. bound asks for tokens with DPoP.
+// signIn runs the authorization code flow with PKCE (RFC 7636) in a new browser. The provider signs in the user of
+// login_hint. bound requests tokens with DPoP (RFC 9449).
 func (p *provider) signIn(clientID, user string, bound bool) tokens {
 	p.t.Helper()
 	verifier, state := rand.Text()+rand.Text(), rand.Text()
@@ -53,24 +52,18 @@ func (p *provider) signIn(clientID, user string, bound bool) tokens {
 	page, err := url.Parse(back.Header.Get("Location"))
 	require.NoError(p.t, err)
 	require.Equal(p.t, state, page.Query().Get("state"), back.Body)
-	return p.token(bound, url.Values{
+	proof := ""
+	if bound {
+		proof = p.proof()
+	}
+	return p.post("/token", proof, url.Values{
 		"grant_type": {"authorization_code"}, "client_id": {clientID}, "redirect_uri": {redirectURI},
 		"code": {page.Query().Get("code")}, "code_verifier": {verifier},
 	})
 }
 
-func (p *provider) token(bound bool, form url.Values) (got tokens) {
-	p.t.Helper()
-	proof := ""
-	if bound {
-		proof = p.proof()
-	}
-	p.post("/token", proof, form, &got)
-	return got
-}
-
-// post sends a form and reads an answer's JSON; into nil, it need not be any.
-func (p *provider) post(path, proof string, form url.Values, into any) {
+// post sends a form, with a DPoP proof unless that is empty, and returns the tokens of the response, if any.
+func (p *provider) post(path, proof string, form url.Values) (got tokens) {
 	p.t.Helper()
 	req, err := http.NewRequestWithContext(p.t.Context(), "POST", p.URL+path, strings.NewReader(form.Encode()))
 	require.NoError(p.t, err)
@@ -81,12 +74,11 @@ func (p *provider) post(path, proof string, form url.Values, into any) {
 	answer, err := harness.Send(req)
 	require.NoError(p.t, err)
 	require.Equal(p.t, 200, answer.Status, answer.Body)
-	if into != nil {
-		require.NoError(p.t, json.Unmarshal([]byte(answer.Body), into), answer.Body)
-	}
+	_ = json.Unmarshal([]byte(answer.Body), &got)
+	return got
 }
 
-// proof is a DPoP proof (RFC 9449) for the token endpoint.
+// proof makes a DPoP proof for the token endpoint.
 func (p *provider) proof() string {
 	p.t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: harness.NewKey(p.t).Key}, (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt"))
@@ -98,7 +90,7 @@ func (p *provider) proof() string {
 	return proof
 }
 
-// part is the header (0) or the claims (1) of a JWT.
+// part returns the header (0) or the claims (1) of a JWT.
 func part(t testing.TB, token string, n int) (members map[string]any) {
 	t.Helper()
 	parts := strings.Split(token, ".")
@@ -117,8 +109,8 @@ func TestAccessTokensOfACertifiedProviderSignedWithEd25519(t *testing.T) {
 	require.Equal(t, "Ed25519", part(t, before.Access, 0)["alg"], "as RFC 9864 names it")
 	upstream.RequireUser(t, "alice", s.Ask(before.Access))
 
-	renewed := p.token(false, url.Values{"grant_type": {"refresh_token"}, "client_id": {"viewer"}, "refresh_token": {before.Refresh}})
-	require.NotEqual(t, before.Refresh, renewed.Refresh, "refresh tokens are good for one use")
+	renewed := p.post("/token", "", url.Values{"grant_type": {"refresh_token"}, "client_id": {"viewer"}, "refresh_token": {before.Refresh}})
+	require.NotEqual(t, before.Refresh, renewed.Refresh, "a refresh token can be used once")
 	upstream.RequireUser(t, "alice", s.Ask(renewed.Access))
 
 	bound := p.signIn("viewer", "mallory", true)
@@ -130,13 +122,13 @@ func TestAccessTokensOfACertifiedProviderSignedWithEd25519(t *testing.T) {
 	}
 	assert.Equal(t, 401, s.Do("POST", "/token", "", "Authorization", "DPoP "+bound.Access).Status)
 
-	p.post("/rotate", "", nil, nil)
+	p.post("/rotate", "", nil)
 	after := p.signIn("viewer", "bob", false)
 	require.NotEqual(t, part(t, before.Access, 0)["kid"], part(t, after.Access, 0)["kid"])
 	var answer harness.Answer
 	harness.Eventually(t, "a token of the new key", func() bool {
 		answer = s.Ask(after.Access)
-		require.NotEqual(t, 401, answer.Status, "the page would sign its user out")
+		require.NotEqual(t, 401, answer.Status, "never a sign-out")
 		return answer.Status != 503
 	})
 	upstream.RequireUser(t, "bob", answer)
@@ -147,7 +139,7 @@ func TestOpaqueTokensOfACertifiedProviderAreIntrospected(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	got, bound := p.signIn("opaque", "alice", false), p.signIn("opaque", "mallory", true)
-	robot := p.token(false, url.Values{
+	robot := p.post("/token", "", url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {"robot"}, "client_secret": {clientSecret}, "scope": {"images"},
 	})
 	services := map[string]*harness.Service{}
@@ -166,7 +158,7 @@ func TestOpaqueTokensOfACertifiedProviderAreIntrospected(t *testing.T) {
 		}
 		assert.Regexp(t, `(?m)^introspection.*: ok`, s.AdminGet("/readyz"), "rejected tokens do not count as failures of the endpoint")
 	}
-	p.post("/token/revocation", "", url.Values{"client_id": {"opaque"}, "token": {got.Access}}, nil)
+	p.post("/token/revocation", "", url.Values{"client_id": {"opaque"}, "token": {got.Access}})
 	for method, s := range services {
 		assert.Equal(t, 401, s.Ask(got.Access).Status, "%s: revoked", method)
 		assert.NotContains(t, s.Output(), "canary")

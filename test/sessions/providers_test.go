@@ -19,21 +19,20 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// example is what one system sends for a signed-in user, and something else that it sends or that was meant
-// for others, in the shapes that it documents.
+// example is what one system sends, in the form that it documents, for a signed-in user and in a case that must be refused.
 type example struct {
 	User, Alg, Typ string
-	Claims, Wrong  map[string]any // of a token; those of Wrong replace or, if null, are absent
+	Claims, Wrong  map[string]any // of a token; Wrong replaces claims or, by null, removes them
 	Answer         *response      // of a session or introspection endpoint
 	WrongAnswer    *response
-	Status         int // that the wrong one comes to
+	Status         int // of the refusal
 }
 
 type response struct {
 	Status int
 	Header map[string]string
-	Body   json.RawMessage // a string is text, no JSON
-	Sets   bool            // sets the session's cookie anew
+	Body   json.RawMessage // a JSON string is sent as plain text
+	Sets   bool            // renews the session cookie
 }
 
 var (
@@ -41,8 +40,8 @@ var (
 	heading = regexp.MustCompile(`(?m)^###? (.+)$`)
 )
 
-// TestEveryBlockOfTheSessionsPage starts the service with each configuration of docs/sessions.md. Everything
-// https is reached by a tunnel to a stand-in, so that the addresses are those of the page.
+// TestEveryBlockOfTheSessionsPage starts the service with each configuration of docs/sessions.md. A tunnel leads its https
+// addresses to stand-ins.
 func TestEveryBlockOfTheSessionsPage(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "sessions.md"))
 	require.NoError(t, err)
@@ -58,14 +57,14 @@ func TestEveryBlockOfTheSessionsPage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e, known := examples[name]
-			require.True(t, known, "there is no example of what %s sends", name)
+			require.True(t, known, "testdata/providers.json has no example of %s", name)
 			newWorld(t, string(page[at[2]:at[3]]), e).prove()
 		})
 	}
-	assert.ElementsMatch(t, slices.Collect(maps.Keys(examples)), shown, "each system has one block, and each block one system")
+	assert.ElementsMatch(t, slices.Collect(maps.Keys(examples)), shown, "one block for each example")
 }
 
-// prove asks for a token with what the system sends, and with what it does not.
+// prove requests a token with the example's valid session, and with its wrong one.
 func (w *world) prove() {
 	w.t.Helper()
 	right := w.ask(w.example.Claims, w.example.Answer, w.example.User)
@@ -86,7 +85,7 @@ func (w *world) prove() {
 	assert.Contains(w.t, []int{401, 403}, wrong.Status)
 }
 
-// ask sends the credential to where the block's check looks for it.
+// ask requests a token with the credential that the block's session check reads.
 func (w *world) ask(claims map[string]any, answer *response, user string) harness.Answer {
 	w.t.Helper()
 	w.mu.Lock()

@@ -20,19 +20,19 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// world is the systems around one service.
+// world is a service and the systems around it.
 type world struct {
 	t        testing.TB
 	example  example
-	env      harness.Env // of the page
+	env      harness.Env // the page's block
 	signer   any
 	keys     jose.JSONWebKeySet
 	upstream *harness.Sethealth
 	service  *harness.Service
 
 	mu     sync.Mutex
-	answer *response // of the endpoint from now on
-	asked  *http.Request
+	answer *response     // of the session or introspection endpoint
+	asked  *http.Request // the last one there
 }
 
 func newWorld(t testing.TB, block string, e example) *world {
@@ -67,7 +67,7 @@ func (w *world) makeKeys() {
 	w.keys.Keys = []jose.JSONWebKey{key.Public()}
 }
 
-// reachable is what differs from the page: the ways to what is not on this machine.
+// reachable returns the variables that differ from the page, so that all is reached on this machine.
 func (w *world) reachable() harness.Env {
 	t, changed := w.t, harness.Env{}
 	hosts := []string{"localhost"}
@@ -96,7 +96,7 @@ func (w *world) reachable() harness.Env {
 	return changed.With(harness.Tunnel(t, w, hosts...))
 }
 
-// ServeHTTP is every system but tokenvend and Sethealth: issuers, key sets, endpoints.
+// ServeHTTP serves discovery documents, key sets, and session and introspection endpoints.
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	here := "https://" + r.Host + r.URL.Path
 	issuer, isDiscovery := strings.CutSuffix(here, "/.well-known/openid-configuration")
@@ -123,7 +123,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 }
 
 func (a *response) write(rw http.ResponseWriter, cookie string) {
-	if a == nil { // the example is of a token: nobody should have asked
+	if a == nil { // the example has a token instead
 		rw.WriteHeader(http.StatusInternalServerError)
 		return
 	}
@@ -144,7 +144,7 @@ func (a *response) write(rw http.ResponseWriter, cookie string) {
 	_, _ = rw.Write(body)
 }
 
-// cookie is the name of the session's.
+// cookie returns the name of the session cookie.
 func (w *world) cookie() string {
 	first, _, _ := strings.Cut(w.env["FORWARD_COOKIES"], ",")
 	return first
