@@ -24,8 +24,8 @@ type step struct {
 	With, Env           map[string]string
 }
 
-// pretendRelease runs steps of the release workflow with testdata/stub.sh in place of the programs that publish, sign and
-// attest. The stub records in world what was published.
+// pretendRelease runs steps of the release workflow with testdata/stub.sh in place of the programs that publish, sign
+// and attest. The stub records in world what was published.
 type pretendRelease struct {
 	t           *testing.T
 	dir, world  string

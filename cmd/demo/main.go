@@ -1,5 +1,5 @@
-// Command demo runs an emulator of Sethealth, a small backend with sign-in and a page, and tokenvend, in one process and
-// on loopback only.
+// Command demo runs an emulator of Sethealth, a small backend with sign-in and a page, and tokenvend, in one process
+// and on loopback only.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package testkit is what the tests of several packages share.
+// Package testkit has helpers for the tests of several packages.
 package testkit
 
 import (
@@ -15,11 +15,10 @@ import (
 	"testing"
 )
 
-// The system gives ports of this range to nobody who asks for any: those begin at 32768.
+// The system does not choose ports of this range for connections: its ephemeral ports begin at 32768.
 const firstPort, lastPort = 10000, 32000
 
-// FreePort is a port of loopback that nobody listens on, and that no other test is given before this one has ended:
-// it may be used late, and left for a while.
+// FreePort returns a free port of loopback and reserves it until the test ends, even while nothing listens on it.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	for range 100 {
@@ -27,7 +26,7 @@ func FreePort(t testing.TB) string {
 		if !reserve(t, port) {
 			continue
 		}
-		// A listener of our own would not do: a program that is being started holds it for a moment after its end.
+		// Dialing, as a process that is starting may hold a copy of a closed listener for a moment.
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			return port
@@ -38,7 +37,7 @@ func FreePort(t testing.TB) string {
 	return ""
 }
 
-// reserve locks a file of that name until the test ends, so that the tests of other processes see it.
+// reserve locks a file named after the port until the test ends, so that other test processes respect it.
 func reserve(t testing.TB, port string) bool {
 	dir := filepath.Join(os.TempDir(), "tokenvend-test-ports")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -56,7 +55,7 @@ func reserve(t testing.TB, port string) bool {
 	return true
 }
 
-// Program is the path of a program. Without it the test is skipped, or fails with TOKENVEND_REQUIRE_NAME set.
+// Program returns the path of a program. Without it the test is skipped, or fails if TOKENVEND_REQUIRE_NAME is set.
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -66,7 +65,8 @@ func Program(t testing.TB, name string) string {
 	return path
 }
 
-// Missing skips a test that lacks something. With TOKENVEND_REQUIRE_NAME set, as in CI, the test fails.
+// Missing skips a test that needs something that is missing. If TOKENVEND_REQUIRE_NAME is set, as in CI, the test
+// fails.
 func Missing(t testing.TB, name, what string) {
 	t.Helper()
 	if variable := "TOKENVEND_REQUIRE_" + name; os.Getenv(variable) != "" {
@@ -75,7 +75,7 @@ func Missing(t testing.TB, name, what string) {
 	t.Skip("skipped: " + what)
 }
 
-// Capture sends what a command prints to a file and returns how to read it, as long as the test runs.
+// Capture sends the output of a command to a file and returns how to read it while the test runs.
 func Capture(t testing.TB, cmd *exec.Cmd) (output func() string) {
 	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "printed"))
@@ -90,8 +90,8 @@ func Capture(t testing.TB, cmd *exec.Cmd) (output func() string) {
 	}
 }
 
-// Start starts a command and returns how to read what it prints. When the test ends, the command is killed, with its
-// process group if Setpgid is set. Its output is logged if the test has failed.
+// Start starts a command and returns how to read its output. When the test ends, it kills the command, or its process
+// group if Setpgid is set, and logs the output if the test has failed.
 func Start(t testing.TB, cmd *exec.Cmd) (output func() string) {
 	t.Helper()
 	output = Capture(t, cmd)
@@ -126,7 +126,7 @@ func Block(t testing.TB, readme, comment string) string {
 	return string(found[1])
 }
 
-// Buffer is text that can be read while it is written.
+// Buffer is a buffer for concurrent use.
 type Buffer struct {
 	mu   sync.Mutex
 	text strings.Builder

@@ -77,8 +77,8 @@ func (e *evidence) search() {
 	}
 }
 
-// echo is a dependency that puts the credentials of a request into its answer: in a header of a valid answer or, if say is
-// set, in place of the verbs of say.
+// echo is a dependency that puts the credentials of a request into its answer: in a header of a valid answer or, if say
+// is set, in place of the verbs of say.
 type echo struct {
 	*httptest.Server
 	say atomic.Value

@@ -28,8 +28,8 @@ func swap(t *testing.T, dir, generation string, files map[string]string) {
 	require.NoError(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
 }
 
-// filesAreReadAsTheyAreMeantAndFollowed has every secret in a volume, with the line ends that editors leave, replaces all
-// of them at once, and then again by wrong ones.
+// filesAreReadAsTheyAreMeantAndFollowed has every secret in a volume, with the line ends that editors leave, replaces
+// all of them at once, and then again by wrong ones.
 func filesAreReadAsTheyAreMeantAndFollowed(t *testing.T) {
 	const nextJWT = "canary-session-next-0123456789abcdef-0123"
 	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

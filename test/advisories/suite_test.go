@@ -1,5 +1,5 @@
-// Package advisories_test tests the built binary for published vulnerabilities of similar software. Each subtest has their
-// ids. docs/security.md lists them.
+// Package advisories_test tests the built binary for published vulnerabilities of similar software. Each subtest has
+// their ids. docs/security.md lists them.
 package advisories_test
 
 import (

@@ -178,8 +178,8 @@ func TestHTTP2BombsCostLittleAndNobodyElse(t *testing.T) {
 	}
 }
 
-// TestAFloodOfIdleConnectionsIsCheapAndNotKept opens 2,300 connections: HTTP/1.1 ones that have had an answer and HTTP/2
-// ones without a request.
+// TestAFloodOfIdleConnectionsIsCheapAndNotKept opens 2,300 connections: HTTP/1.1 ones that have had an answer and
+// HTTP/2 ones without a request.
 func TestAFloodOfIdleConnectionsIsCheapAndNotKept(t *testing.T) {
 	s := start(t, nil)
 	v := newVictim(t, s)

@@ -84,8 +84,8 @@ func TestHeadersAreServedUpToTheLimit(t *testing.T) {
 	}
 }
 
-// TestMalformedFramingNeverSmugglesARequest hides a request with a valid session behind one without a session, framed so
-// that two parsers could disagree about where it begins.
+// TestMalformedFramingNeverSmugglesARequest hides a request with a valid session behind one without a session, framed
+// so that two parsers could disagree about where it begins.
 func TestMalformedFramingNeverSmugglesARequest(t *testing.T) {
 	sethealth := harness.NewSethealth(t)
 	s := harness.Start(t, sethealth.Env())

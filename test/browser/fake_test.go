@@ -21,8 +21,8 @@ import (
 	"github.com/sethealth/tokenvend/client"
 )
 
-// fake is tokenvend as a page sees it, with an optional handler in front, such as a middlebox. A session, in a cookie or
-// bearer, is the user's name; a token is that name and a number.
+// fake is tokenvend as a page sees it, with an optional handler in front, such as a middlebox. A session, in a cookie
+// or bearer, is the user's name; a token is that name and a number.
 type fake struct {
 	mu       sync.Mutex
 	origin   string // of the page

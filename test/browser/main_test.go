@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// browser is one Chromium for all tests. Each test has its own context, with its own cookies, storage, locks and channels.
+// browser is one Chromium for all tests. Each test has its own context, with its own cookies, storage, locks and
+// channels.
 type browser struct {
 	ctx   context.Context
 	end   func()

@@ -69,8 +69,8 @@ func (f *fleet) rush(round string) {
 	all.Wait()
 }
 
-// requireSharing requires one call to Sethealth per user, and one limit. A replica that waits too long for Redis goes on
-// without it, so a round in which that happened is repeated.
+// requireSharing requires one call to Sethealth per user, and one limit. A replica that waits too long for Redis goes
+// on without it, so a round in which that happened is repeated.
 func (f *fleet) requireSharing(when string) {
 	f.t.Helper()
 	for try := range 20 {

@@ -1,4 +1,4 @@
-// Package harness runs the built tokenvend as its users do: as a process, by its environment alone.
+// Package harness runs the built tokenvend as a process that is configured by its environment alone.
 package harness
 
 import (
@@ -15,27 +15,26 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	_ "github.com/sethealth/tokenvend/internal/app" // so that go test's cache knows what a result depends on
+	_ "github.com/sethealth/tokenvend/internal/app" // makes cached test results depend on the program
 )
 
-// withoutRaces is what AsShipped sets.
+// withoutRaces is set by AsShipped.
 var withoutRaces bool
 
-// AsShipped lets the binary be built without the race detector, which makes it ten times as slow, and without C. It is
-// for packages whose tests hold it to times or memory, and is called before any of them.
+// AsShipped makes the harness build the binary without the race detector, which makes it ten times slower, and without
+// C. Packages that limit times or memory call it before their tests.
 func AsShipped() { withoutRaces = true }
 
-// Root is the project's folder.
+// Root is the project's directory.
 var Root = func() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }()
 
-// coverDir is where the binary leaves what it has covered; empty for nowhere.
+// coverDir is where the binary writes coverage data; empty for none.
 var coverDir = os.Getenv("TOKENVEND_COVERDIR")
 
-// build makes a command of the parent module in bin/test, unless it is there and up to date. Test processes
-// that need it at the same time take turns.
+// build builds a command of the parent module into bin/test, under a lock, as packages are tested in parallel.
 func build(command string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		dir, flags := filepath.Join(Root, "bin", "test"), []string{"-race"}
@@ -43,7 +42,8 @@ func build(command string) func() (string, error) {
 			dir, flags = filepath.Join(dir, "shipped"), nil
 		}
 		if coverDir != "" {
-			dir, flags = filepath.Join(dir, "cover"), append(flags, "-cover", "-covermode=atomic", "-coverpkg=./internal/...,./cmd/tokenvend")
+			dir = filepath.Join(dir, "cover")
+			flags = append(flags, "-cover", "-covermode=atomic", "-coverpkg=./internal/...,./cmd/tokenvend")
 		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return "", err
@@ -71,7 +71,7 @@ func build(command string) func() (string, error) {
 
 var tokenvend, demo = build("tokenvend"), build("demo")
 
-// Demo is the path of the built demo.
+// Demo returns the path of the built demo.
 func Demo(t testing.TB) string {
 	t.Helper()
 	path, err := demo()
@@ -79,10 +79,10 @@ func Demo(t testing.TB) string {
 	return path
 }
 
-// Env is an environment. Empty values are passed on as such.
+// Env is an environment.
 type Env map[string]string
 
-// With is a copy of e with the variables of more; a value of "-" takes one away.
+// With returns a copy of e with the variables of more. The value "-" removes a variable.
 func (e Env) With(more Env) Env {
 	all := Env{}
 	for _, from := range []Env{e, more} {
@@ -97,7 +97,7 @@ func (e Env) With(more Env) Env {
 	return all
 }
 
-// Command prepares the binary with nothing of the test's own environment.
+// Command prepares the binary with exactly this environment.
 func Command(t testing.TB, env Env, args ...string) *exec.Cmd {
 	t.Helper()
 	path, err := tokenvend()
@@ -113,14 +113,14 @@ func Command(t testing.TB, env Env, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Result is a command that has ended.
+// Result is the outcome of a command.
 type Result struct {
 	Stdout, Stderr string
 	Code           int
 	CPU            time.Duration
 }
 
-// Run runs a command of the binary to its end, for at most a minute.
+// Run runs a command of the binary for at most a minute.
 func Run(t testing.TB, env Env, args ...string) Result {
 	t.Helper()
 	cmd := Command(t, env, args...)
@@ -128,7 +128,7 @@ func Run(t testing.TB, env Env, args ...string) Result {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	require.NoError(t, cmd.Start())
 	defer time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() }).Stop()
-	_ = cmd.Wait() // the exit code says it
+	_ = cmd.Wait() // the exit code tells
 	state := cmd.ProcessState
 	return Result{stdout.String(), stderr.String(), state.ExitCode(), state.UserTime() + state.SystemTime()}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// WriteCertificate writes a self-signed pair for localhost under the given common name into dir. It is good for
-// more names too.
+// WriteCertificate writes a self-signed certificate and its key into dir. It is valid for localhost, name (its common
+// name) and more.
 func WriteCertificate(t testing.TB, dir, name string, more ...string) (certFile, keyFile string) {
 	t.Helper()
 	key := NewKey(t).Key.(*ecdsa.PrivateKey)

@@ -11,14 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Answer is an answer, read whole.
+// Answer is a response with its whole body.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   string
 }
 
-// Code is the code of a problem document, "ok" for a success.
+// Code returns the code of a problem document, or "ok".
 func (a Answer) Code() string {
 	if a.Status < 300 {
 		return "ok"
@@ -26,13 +26,13 @@ func (a Answer) Code() string {
 	return a.body().Code
 }
 
-// Token is the token of a success.
+// Token returns the token of a success.
 func (a Answer) Token() string { return a.body().Token }
 
-// TokenID is that token's.
+// TokenID returns the id of that token.
 func (a Answer) TokenID() string { return a.body().TokenID }
 
-// ExpiresIn is how long that token lives.
+// ExpiresIn returns the remaining lifetime of that token.
 func (a Answer) ExpiresIn() time.Duration { return time.Duration(a.body().ExpiresIn) * time.Second }
 
 func (a Answer) body() (members struct {
@@ -53,7 +53,7 @@ var Client = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// Do sends a request. Headers are name, value, name, value…
+// Do sends a request. Headers are pairs of name and value.
 func (s *Service) Do(method, path, body string, headers ...string) Answer {
 	s.t.Helper()
 	answer, err := s.Try(method, path, body, headers...)
@@ -61,7 +61,7 @@ func (s *Service) Do(method, path, body string, headers ...string) Answer {
 	return answer
 }
 
-// Try is Do for requests that may fail, and for other goroutines than the test's.
+// Try is Do for requests that may fail, and for goroutines other than the test's.
 func (s *Service) Try(method, path, body string, headers ...string) (Answer, error) {
 	req, err := http.NewRequest(method, s.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -93,7 +93,7 @@ func Send(req *http.Request) (Answer, error) {
 	return Answer{resp.StatusCode, resp.Header, string(body)}, err
 }
 
-// Ask asks for a token as the bearer of session.
+// Ask requests a token with session as a bearer token.
 func (s *Service) Ask(session string, headers ...string) Answer {
 	s.t.Helper()
 	return s.Do("POST", "/token", "", append([]string{"Authorization", "Bearer " + session}, headers...)...)
@@ -105,7 +105,7 @@ func (s *Service) Ready() {
 	Eventually(s.t, "readiness", func() bool { return s.Do("GET", "/readyz", "").Status == 200 })
 }
 
-// AdminGet gets a page of the admin listener.
+// AdminGet returns a page of the admin listener.
 func (s *Service) AdminGet(path string) string {
 	s.t.Helper()
 	req, err := http.NewRequest("GET", s.Admin+path, nil)

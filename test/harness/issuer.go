@@ -14,17 +14,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Issuer is an OpenID provider as far as tokenvend sees one: a discovery document and a key set.
+// Issuer is an OpenID provider as tokenvend sees one: a discovery document and a key set.
 type Issuer struct {
 	*Site
-	Hanging atomic.Bool  // whether the key set is answered no more
-	Fetches atomic.Int64 // how often the key set was asked for
+	Hanging atomic.Bool  // requests for the key set get no answer
+	Fetches atomic.Int64 // number of requests for the key set
 
 	mu  sync.Mutex
 	key jose.JSONWebKey
 }
 
-// NewIssuer makes one with a key of its own. It answers once it is Up, and ends with the test.
+// NewIssuer makes an issuer with a new key. It answers once it is Up.
 func NewIssuer(t testing.TB) *Issuer {
 	t.Helper()
 	i := &Issuer{key: NewKey(t)}
@@ -45,21 +45,21 @@ func NewIssuer(t testing.TB) *Issuer {
 	return i
 }
 
-// Key is the one that signs its sessions.
+// Key returns the signing key.
 func (i *Issuer) Key() jose.JSONWebKey {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.key
 }
 
-// Rotate replaces the key by a new one.
+// Rotate replaces the signing key.
 func (i *Issuer) Rotate() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.key = NewKey(i.t)
 }
 
-// NewKey is an ES256 key with a name of its own.
+// NewKey makes an ES256 key with a random kid.
 func NewKey(t testing.TB) jose.JSONWebKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -67,14 +67,14 @@ func NewKey(t testing.TB) jose.JSONWebKey {
 	return jose.JSONWebKey{Key: key, KeyID: rand.Text(), Algorithm: "ES256", Use: "sig"}
 }
 
-// Claims are those of a valid session.
+// Claims returns the claims of a valid session.
 func (i *Issuer) Claims(user string) map[string]any {
 	claims := Claims(user)
 	claims["iss"] = i.URL
 	return claims
 }
 
-// Session is a valid session of a user.
+// Session returns a valid session.
 func (i *Issuer) Session(user string) string {
 	i.t.Helper()
 	return Sign(i.t, jose.ES256, i.Key(), i.Claims(user))

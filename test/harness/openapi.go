@@ -13,7 +13,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 )
 
-// OpenAPI is docs/openapi.yaml.
+// OpenAPI loads docs/openapi.yaml.
 var OpenAPI = sync.OnceValues(func() (*openapi3.T, error) {
 	for _, text := range []string{"text/javascript", "application/typescript"} {
 		openapi3filter.RegisterBodyDecoder(text, openapi3filter.PlainBodyDecoder)
@@ -21,7 +21,8 @@ var OpenAPI = sync.OnceValues(func() (*openapi3.T, error) {
 	return openapi3.NewLoader().LoadFromFile(filepath.Join(Root, "docs", "openapi.yaml"))
 })
 
-// conforms holds an answer of the public listener to docs/openapi.yaml. What has no operation there is a problem.
+// conforms checks a response of the public listener against docs/openapi.yaml. Without an operation there, it must be a
+// problem document.
 func conforms(method, path string, answer Answer) error {
 	doc, err := OpenAPI()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// The README's table of errors is held to the code, and the document to the table.
+// A test of internal/api compares the README's table to the code.
 func TestTheDocumentHasTheReadmesErrors(t *testing.T) {
 	doc, err := harness.OpenAPI()
 	require.NoError(t, err)

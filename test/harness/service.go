@@ -22,7 +22,7 @@ import (
 type Service struct {
 	URL    string        // of the public listener
 	Admin  string        // of the admin listener; empty if it is off
-	Output func() string // all that it has printed so far
+	Output func() string // what it has printed so far
 
 	t    testing.TB
 	cmd  *exec.Cmd
@@ -55,11 +55,10 @@ func start(t testing.TB, env Env, stderr *os.File) *Service {
 	return s
 }
 
-// serving is the log record of a listener, in both formats.
+// serving matches the log record of a listener, in both formats.
 var serving = regexp.MustCompile(`msg"?[:=]"?(serving[a-z ]*)"?[, ]"?address"?[:=]"?([^"\s]+)["\s]`)
 
-// Start starts the service on free loopback ports, unless env says which, and waits until it listens. It
-// ends with the test.
+// Start starts the service and waits until it listens, on free loopback ports unless env sets them.
 func Start(t testing.TB, env Env) *Service {
 	t.Helper()
 	env = Env{"LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "SHUTDOWN_DELAY": "0s"}.With(env)
@@ -85,8 +84,8 @@ func Start(t testing.TB, env Env) *Service {
 	return s
 }
 
-// StartTo is Start for a service that does not say where it listens: with a standard error of the test's own, unless
-// that is nil, or a higher LOG_LEVEL.
+// StartTo is Start for a service whose log does not show the address: it goes to stderr, or LOG_LEVEL is higher than
+// info.
 func StartTo(t testing.TB, env Env, stderr *os.File) *Service {
 	t.Helper()
 	public, admin := "127.0.0.1:"+testkit.FreePort(t), "127.0.0.1:"+testkit.FreePort(t)
@@ -99,7 +98,7 @@ func StartTo(t testing.TB, env Env, stderr *os.File) *Service {
 	return s
 }
 
-// Log is what the process has logged so far, line by line.
+// Log returns the log lines so far.
 func (s *Service) Log() (lines []map[string]any) {
 	for line := range strings.Lines(s.Output()) {
 		var fields map[string]any
@@ -110,11 +109,11 @@ func (s *Service) Log() (lines []map[string]any) {
 	return lines
 }
 
-// Record is the audit record of an answer, by its request id.
+// Record waits for the log line of an answer.
 func (s *Service) Record(a Answer) (record map[string]any) {
 	s.t.Helper()
 	id := a.Header.Get("X-Request-Id")
-	Eventually(s.t, "the audit record of "+id, func() bool {
+	Eventually(s.t, "the log line of "+id, func() bool {
 		for _, line := range s.Log() {
 			if line["request_id"] == id {
 				record = line
@@ -125,7 +124,7 @@ func (s *Service) Record(a Answer) (record map[string]any) {
 	return record
 }
 
-// Metric is the sum of a metric's series whose labels hold all of those given, as `result="failed"`.
+// Metric adds up the series of a metric that have all of these labels, such as `result="failed"`.
 func (s *Service) Metric(name string, labels ...string) (sum float64) {
 	s.t.Helper()
 	series := regexp.MustCompile(`(?m)^` + name + `(\{.*\})? (.+)$`)
@@ -143,7 +142,7 @@ func (s *Service) Metric(name string, labels ...string) (sum float64) {
 // Signal sends a signal to the process.
 func (s *Service) Signal(signal syscall.Signal) { _ = s.cmd.Process.Signal(signal) }
 
-// Descriptors is how many files and connections the process has open.
+// Descriptors returns the number of open files and connections.
 func (s *Service) Descriptors() int {
 	s.t.Helper()
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
@@ -151,7 +150,7 @@ func (s *Service) Descriptors() int {
 	return len(open)
 }
 
-// Wait waits for the process to end and returns its exit code.
+// Wait waits until the process ends and returns its exit code.
 func (s *Service) Wait(atMost time.Duration) int {
 	s.t.Helper()
 	select {
@@ -169,15 +168,15 @@ func (s *Service) Stop() int {
 	return s.Wait(Patience)
 }
 
-// Patience is the time limit for whatever another process does, on a machine that does much else.
+// Patience is the time limit for whatever another process does. Machines may be busy.
 const Patience = time.Minute
 
-// Eventually waits for something that another process does.
+// Eventually waits until is returns true.
 func Eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(Patience); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			require.FailNow(t, "waited in vain", "%s: not within %s", what, Patience)
+			require.FailNow(t, "timed out", "%s: not within %s", what, Patience)
 		}
 	}
 }

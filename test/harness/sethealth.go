@@ -13,7 +13,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth/emulator"
 )
 
-// What the tests' service account and sessions are made with.
+// The service account and the parameters of sessions.
 const (
 	Key           = "canary-key-5f0b1d"
 	Secret        = "canary-secret-93ae77"
@@ -22,13 +22,13 @@ const (
 	Origin        = "https://app.example.com"
 )
 
-// Sethealth is an emulator whose network can fail too.
+// Sethealth is an emulator whose network can fail.
 type Sethealth struct {
 	*emulator.Emulator
 	*Site
 }
 
-// NewSethealth starts an emulator that ends with the test.
+// NewSethealth starts a strict emulator.
 func NewSethealth(t testing.TB) *Sethealth {
 	t.Helper()
 	e := emulator.New(emulator.Options{Key: secret.New(Key), Secret: secret.New(Secret), Strict: true})
@@ -37,7 +37,7 @@ func NewSethealth(t testing.TB) *Sethealth {
 	return s
 }
 
-// Hang lets it never answer.
+// Hang makes it never answer.
 func (s *Sethealth) Hang() {
 	s.Set(emulator.Fault{Name: "hang", Play: func(_ http.ResponseWriter, r *http.Request) bool {
 		<-r.Context().Done()
@@ -45,11 +45,11 @@ func (s *Sethealth) Hang() {
 	}})
 }
 
-// Env is EnvFor this Sethealth.
+// Env is EnvFor with the URL of this Sethealth.
 func (s *Sethealth) Env() Env { return EnvFor(s.URL) }
 
-// EnvFor is the least environment of a service with HS256 sessions in front of that Sethealth, and time-outs that
-// a busy machine does not reach.
+// EnvFor returns the minimal environment of a service with HS256 sessions, and time-outs that a busy machine does not
+// reach.
 func EnvFor(url string) Env {
 	return Env{
 		"SETHEALTH_URL": url, "SETHEALTH_KEY": Key, "SETHEALTH_SECRET": Secret,
@@ -59,7 +59,7 @@ func EnvFor(url string) Env {
 	}
 }
 
-// RequireUser holds an answer to be a success with a valid token of that user.
+// RequireUser requires that an answer has a valid token of user.
 func (s *Sethealth) RequireUser(t testing.TB, user string, answer Answer) {
 	t.Helper()
 	require.Equal(t, 200, answer.Status, answer.Body)
@@ -68,18 +68,18 @@ func (s *Sethealth) RequireUser(t testing.TB, user string, answer Answer) {
 	require.Equal(t, user, claims.User)
 }
 
-// Session is a good HS256 session of a user.
+// Session returns a valid HS256 session.
 func Session(t testing.TB, user string) string {
 	t.Helper()
 	return Sign(t, jose.HS256, []byte(SessionSecret), Claims(user))
 }
 
-// Claims are those of a good session.
+// Claims returns the claims of a valid session.
 func Claims(user string) map[string]any {
 	return map[string]any{"sub": user, "aud": Audience, "exp": time.Now().Add(time.Hour).Unix()}
 }
 
-// Sign makes a JWT, with any more members of the header as name, value, …
+// Sign makes a JWT. Further members of its header are pairs of name and value.
 func Sign(t testing.TB, algorithm jose.SignatureAlgorithm, key any, claims map[string]any, header ...any) string {
 	t.Helper()
 	options := (&jose.SignerOptions{}).WithType("JWT")

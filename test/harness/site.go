@@ -8,7 +8,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
-// Site is another system that the service asks, at an address that it keeps through outages.
+// Site is a server whose address stays the same through outages.
 type Site struct {
 	URL     string
 	t       testing.TB
@@ -17,7 +17,7 @@ type Site struct {
 	server  *http.Server
 }
 
-// NewSite makes one that answers once it is Up, and ends with the test.
+// NewSite makes a site that answers once it is Up.
 func NewSite(t testing.TB, handler http.Handler) *Site {
 	t.Helper()
 	address := "127.0.0.1:" + testkit.FreePort(t)
@@ -26,12 +26,12 @@ func NewSite(t testing.TB, handler http.Handler) *Site {
 	return s
 }
 
-// Up lets it answer.
+// Up makes it answer.
 func (s *Site) Up() {
 	s.t.Helper()
 	s.Down()
 	var listener net.Listener
-	Eventually(s.t, "the address is free", func() bool { // a program that is being started may hold it for a moment
+	Eventually(s.t, "the address is free", func() bool { // a process that is starting may still hold a copy
 		var err error
 		listener, err = net.Listen("tcp", s.address)
 		return err == nil
@@ -41,5 +41,5 @@ func (s *Site) Up() {
 	go func() { _ = server.Serve(listener) }()
 }
 
-// Down refuses connections and breaks those that are open.
+// Down makes it refuse connections and closes those that are open.
 func (s *Site) Down() { _ = s.server.Close() }

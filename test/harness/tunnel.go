@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Tunnel lets handler stand in for everything that is https at these hosts. With its environment the service
-// reaches it through a proxy that takes every CONNECT there, at the addresses that it knows.
+// Tunnel makes handler stand in for https at these hosts. It returns the environment of a service that uses a proxy,
+// which connects every CONNECT to handler.
 func Tunnel(t testing.TB, handler http.Handler, hosts ...string) Env {
 	t.Helper()
 	certFile, keyFile := WriteCertificate(t, t.TempDir(), hosts[0], hosts[1:]...)

@@ -1,5 +1,5 @@
-// Package sessions_test runs the built binary against published session systems: a certified OpenID provider, oauth2-proxy
-// and web frameworks.
+// Package sessions_test runs the built binary against published session systems: a certified OpenID provider,
+// oauth2-proxy and web frameworks.
 package sessions_test
 
 import (
@@ -66,8 +66,8 @@ func listening(t testing.TB, cmd *exec.Cmd) string {
 // redirectURI is registered with OpenID providers. Nothing listens there.
 const redirectURI = "https://app.example.com/callback"
 
-// browser keeps cookies and follows redirects up to redirectURI. Cookies ignore ports, so all systems on 127.0.0.1 share
-// them, as hosts below example.com do with Domain=example.com.
+// browser keeps cookies and follows redirects up to redirectURI. Cookies ignore ports, so all systems on 127.0.0.1
+// share them, as hosts below example.com do with Domain=example.com.
 type browser struct {
 	*http.Client
 	t testing.TB

@@ -19,7 +19,8 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// example is what one system sends, in the form that it documents, for a signed-in user and in a case that must be refused.
+// example is what one system sends, in the form that it documents, for a signed-in user and in a case that must be
+// refused.
 type example struct {
 	User, Alg, Typ string
 	Claims, Wrong  map[string]any // of a token; Wrong replaces claims or, by null, removes them
@@ -40,8 +41,8 @@ var (
 	heading = regexp.MustCompile(`(?m)^###? (.+)$`)
 )
 
-// TestEveryBlockOfTheSessionsPage starts the service with each configuration of docs/sessions.md. A tunnel leads its https
-// addresses to stand-ins.
+// TestEveryBlockOfTheSessionsPage starts the service with each configuration of docs/sessions.md. A tunnel leads its
+// https addresses to stand-ins.
 func TestEveryBlockOfTheSessionsPage(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "sessions.md"))
 	require.NoError(t, err)
