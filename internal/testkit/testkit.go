@@ -91,7 +91,7 @@ func Capture(t testing.TB, cmd *exec.Cmd) (output func() string) {
 }
 
 // Start starts a command and returns how to read its output. When the test ends, it kills the command, or its process
-// group if Setpgid is set, and logs the output if the test has failed.
+// group if Setpgid is set, and logs the end of the output if the test has failed.
 func Start(t testing.TB, cmd *exec.Cmd) (output func() string) {
 	t.Helper()
 	output = Capture(t, cmd)
@@ -106,7 +106,8 @@ func Start(t testing.TB, cmd *exec.Cmd) (output func() string) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("%s printed:\n%s", cmd, output())
+			text := output()
+			t.Logf("%s printed:\n%s", cmd, text[max(0, len(text)-8<<10):])
 		}
 	})
 	return output

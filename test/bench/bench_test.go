@@ -1,8 +1,7 @@
 //go:build linux
 
-// Package bench_test measures the built tokenvend against its peers on the same machine: each server on one CPU,
-// the load and Sethealth's side on another, in short turns. The figures to compare are the shares of
-// bare net/http within one run; the numbers themselves belong to the machine. `make bench` runs it.
+// Package bench_test measures the built tokenvend against other servers, in short turns: each on one CPU, with the load
+// and a stand-in for Sethealth on another. Compare shares of bare net/http within one run. `make bench` runs it.
 package bench_test
 
 import (
@@ -33,7 +32,7 @@ const (
 	turnTime  = 500 * time.Millisecond
 )
 
-// TestMain lets the test's own binary be the peers.
+// TestMain makes the test binary serve as a peer if PEER is set.
 func TestMain(m *testing.M) {
 	if peer := os.Getenv("PEER"); peer != "" {
 		servePeer(peer)
@@ -46,8 +45,8 @@ func TestBench(t *testing.T) {
 	if os.Getenv("TOKENVEND_BENCH") == "" {
 		t.Skip("TOKENVEND_BENCH is not set: run `make bench`")
 	}
-	require.GreaterOrEqual(t, runtime.NumCPU(), 2, "one for the server and one for the load")
-	harness.Command(t, nil) // is built before only one CPU is left
+	require.GreaterOrEqual(t, runtime.NumCPU(), 2, "CPUs")
+	harness.Command(t, nil) // builds tokenvend while all CPUs are in use
 	threads, err := os.ReadDir("/proc/self/task")
 	require.NoError(t, err)
 	for _, thread := range threads {
@@ -56,9 +55,9 @@ func TestBench(t *testing.T) {
 	}
 	runtime.GOMAXPROCS(1)
 
-	// Sethealth's side is as far away as Sethealth for the serverless function alone: the others have requested all
-	// tokens before they are measured.
-	near, far := harness.EnvFor(start(t, "upstream", loadCPU, nil).url()), harness.EnvFor(start(t, "upstream", loadCPU, harness.Env{"DELAY": "50ms"}).url())
+	// Only the serverless function requests tokens while it is measured, so only for it Sethealth is 50 ms away.
+	near := harness.EnvFor(start(t, "upstream", loadCPU, nil).url())
+	far := harness.EnvFor(start(t, "upstream", loadCPU, harness.Env{"DELAY": "50ms"}).url())
 	targets := []*target{
 		startTarget(t, "bare net/http", "bare", near, withJWT(t, jose.HS256)),
 		startTarget(t, "tokenvend HS256", "tokenvend", near, withJWT(t, jose.HS256)),
@@ -77,7 +76,7 @@ func TestBench(t *testing.T) {
 	measurePopulation(t, near)
 }
 
-// takeTurns gives each target its turn in each round, beginning with another one each time.
+// takeTurns measures each target once per round. Each round begins with the next target.
 func takeTurns(targets []*target) {
 	for round := range rounds {
 		for i := range targets {
@@ -87,7 +86,7 @@ func takeTurns(targets []*target) {
 	}
 }
 
-// printGoal prints a figure beside what it should be.
+// printGoal prints a figure and its goal.
 func printGoal(what, measured, wanted string, met bool) {
 	fmt.Printf("%-46s %24s   %s\n", what, measured, verdict(wanted, met))
 }
@@ -117,7 +116,7 @@ func printTable(targets []*target) {
 	fmt.Println()
 }
 
-// measureSparseLoad is what tokenvend costs at rates that leave the processor idle most of the time.
+// measureSparseLoad measures both servers at rates that leave the CPU mostly idle.
 func measureSparseLoad(bare, own *target) {
 	medians, cpus := map[*target][]time.Duration{}, map[*target][]float64{}
 	for range rounds {
@@ -133,7 +132,7 @@ func measureSparseLoad(bare, own *target) {
 	printGoal("1,000 requests/s: RSS", fmt.Sprintf("%.1f MB", memory), "≤ 30 MB", memory <= 30)
 }
 
-// measureStartup is the time from exec to the first token.
+// measureStartup measures the time from exec to the first token.
 func measureStartup(t *testing.T, env harness.Env) {
 	var took []time.Duration
 	for range rounds {
@@ -147,8 +146,8 @@ func measureStartup(t *testing.T, env harness.Env) {
 	printGoal("exec to first token", first.Round(100*time.Microsecond).String(), "< 30 ms", first < 30*time.Millisecond)
 }
 
-// measurePopulation compares a million users to a thousand. A proxy has signed them in: a JWT that has not been
-// seen for a minute is verified again, however many users there are.
+// measurePopulation compares a million users to a thousand. A proxy has signed them in, as most JWTs of a million users
+// would have to be verified again.
 func measurePopulation(t *testing.T, env harness.Env) {
 	const few, many = 1_000, 1_000_000
 	less, more := startTarget(t, "1,000 users", "users", env, behindProxy(few)), startTarget(t, "1,000,000 users", "users", env, behindProxy(many))
@@ -158,19 +157,19 @@ func measurePopulation(t *testing.T, env harness.Env) {
 	printGoal("1,000,000 users: RSS of each over its token", fmt.Sprintf("%.0f bytes", each), "< 1,000 bytes", each < 1000)
 }
 
-// quantile is what the part q of all values stays within, from 0 to 1.
+// quantile returns the q-quantile, with q from 0 to 1.
 func quantile[T float64 | time.Duration](values []T, q float64) T {
 	return slices.Sorted(slices.Values(values))[int(q*float64(len(values)-1))]
 }
 
-// sessions are signed-in users: what a server needs to check them, and the request header of each.
+// sessions are signed-in users: the environment of a server that accepts them, and a request header for each.
 type sessions struct {
 	env    harness.Env
 	users  int
 	header func(user int) string
 }
 
-// withJWT are a thousand users with a session signed by one algorithm.
+// withJWT returns a thousand users with JWTs of one algorithm.
 func withJWT(t *testing.T, algorithm jose.SignatureAlgorithm) sessions {
 	var key any = []byte(harness.SessionSecret)
 	switch algorithm {
@@ -192,7 +191,7 @@ func withJWT(t *testing.T, algorithm jose.SignatureAlgorithm) sessions {
 	return s
 }
 
-// behindProxy are users whom a proxy in front has signed in.
+// behindProxy returns users that a proxy has signed in.
 func behindProxy(users int) sessions {
 	env := harness.Env{"SESSION_CHECK": "proxy", "TRUSTED_PROXIES": "127.0.0.1/32", "JWT_SECRET": "-", "JWT_AUDIENCE": "-", "USERS": strconv.Itoa(users)}
 	return sessions{env, users, func(user int) string { return "X-Forwarded-User: " + userName(user) }}
@@ -200,8 +199,7 @@ func behindProxy(users int) sessions {
 
 func userName(n int) string { return fmt.Sprintf("user-%08d@example.com", n) }
 
-// request is what a page of the allowed origin sends. Each user has its turn, in an order that leaves no pattern to
-// processor caches.
+// request returns the n-th request. Users take turns, in an order that CPU caches cannot predict.
 func (s sessions) request(n int64) string {
 	return "POST /token HTTP/1.1\r\nHost: tokens.example.com\r\nOrigin: " + harness.Origin +
 		"\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0\r\nAccept: */*\r\nContent-Length: 0\r\n" +

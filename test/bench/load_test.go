@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -29,44 +28,35 @@ import (
 	"github.com/sethealth/tokenvend/test/harness"
 )
 
-// server is a process that serves.
+// server is the process of a server.
 type server struct {
 	t       *testing.T
 	address string
 	cmd     *exec.Cmd
 }
 
-// start starts tokenvend, or the peer of that name, on a CPU and waits until it listens.
+// start starts tokenvend or a peer on one CPU and waits until it listens.
 func start(t *testing.T, name string, cpu int, env harness.Env) *server {
 	s := &server{t: t, address: "127.0.0.1:" + testkit.FreePort(t)}
 	s.cmd = harness.Command(t, env.With(harness.Env{"LISTEN_ADDR": s.address, "ADMIN_ADDR": "127.0.0.1:0", "PEER": name}))
 	if name != "tokenvend" {
 		s.cmd.Path = "/proc/self/exe"
 	}
-	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	require.NoError(t, err)
-	defer log.Close()
-	s.cmd.Stderr = log
 	runtime.LockOSThread()
 	pin(0, cpu)
-	err = s.cmd.Start()
+	testkit.Start(t, s.cmd)
 	pin(0, loadCPU)
 	runtime.UnlockOSThread()
-	require.NoError(t, err)
-	t.Cleanup(s.stop)
 	for end := time.Now().Add(harness.Patience); ; time.Sleep(100 * time.Microsecond) {
 		if conn, err := net.Dial("tcp", s.address); err == nil {
 			_ = conn.Close()
 			return s
 		}
-		if time.Now().After(end) {
-			text, _ := os.ReadFile(log.Name())
-			require.FailNow(t, name+" does not listen", string(text))
-		}
+		require.True(t, time.Now().Before(end), "%s does not listen", name)
 	}
 }
 
-// pin keeps a thread, and what it starts, on one CPU; thread 0 is the calling one.
+// pin binds a thread and its children to one CPU. Thread 0 is the calling one.
 func pin(thread, cpu int) {
 	var set unix.CPUSet
 	set.Set(cpu)
@@ -80,14 +70,14 @@ func (s *server) stop() {
 	_ = s.cmd.Wait()
 }
 
-// memory is the resident set, in bytes.
+// memory returns the resident set size in bytes.
 func (s *server) memory() float64 {
 	statm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.cmd.Process.Pid))
 	pages, _ := strconv.Atoi(strings.Fields(string(statm) + " 0 0")[1])
 	return float64(pages * os.Getpagesize())
 }
 
-// cpu is the processor time that the process has used, by its own clock as clock_getcpuclockid(3) names it.
+// cpu returns the CPU time of the process, from the clock that clock_getcpuclockid(3) would return.
 func (s *server) cpu() time.Duration {
 	var used unix.Timespec
 	_ = unix.ClockGettime(^int32(s.cmd.Process.Pid)<<3|2, &used)
@@ -100,22 +90,22 @@ type target struct {
 	name     string
 	sessions sessions
 	sent     atomic.Int64
-	turns    []turn // in which it answered as fast as it could
+	turns    []turn // under closed-loop load
 }
 
-// turn is what a server did under load for a while.
+// turn is a measurement of a server under load.
 type turn struct {
-	latencies []time.Duration // of each request
+	latencies []time.Duration // of all requests
 	took, cpu time.Duration
 }
 
-// startTarget starts a server for these sessions.
+// startTarget starts a server that accepts these sessions.
 func startTarget(t *testing.T, name, server string, env harness.Env, s sessions) *target {
 	env = env.With(s.env).With(harness.Env{"TOKEN_TTL": "6h", "RATE_LIMIT": "100000/1s"})
 	return &target{server: start(t, server, serverCPU, env), name: name, sessions: s}
 }
 
-// rate is answers per second, the median of the turns.
+// rate returns the median of the turns' answers per second.
 func (t *target) rate() float64 {
 	var rates []float64
 	for _, turn := range t.turns {
@@ -124,8 +114,8 @@ func (t *target) rate() float64 {
 	return quantile(rates, .5)
 }
 
-// load sends requests over some connections, each the next one when it has its answer (closed loop) or, with a
-// rate, so many a second in all, whether the server keeps up or not (open loop). Any answer but 200 is an error.
+// load sends requests over a number of connections. Each connection sends the next request after an answer (closed
+// loop) or, if rate is not 0, all of them send rate requests a second (open loop). Any answer but 200 is an error.
 func (t *target) load(connections int, rate float64, length time.Duration) turn {
 	var group errgroup.Group
 	latencies := make([][]time.Duration, connections)
@@ -140,8 +130,8 @@ func (t *target) load(connections int, rate float64, length time.Duration) turn 
 	return turn{slices.Concat(latencies...), time.Since(began), t.cpu() - cpu}
 }
 
-// send uses one connection until then. With a rate it is a Poisson process, and a latency counts from the time at
-// which its request was due if the answer before it came later than that.
+// send sends requests over one connection. With a rate they are a Poisson process, and the latency of a request that
+// had to wait for the previous answer counts from the time at which it was due.
 func (t *target) send(rate float64, until time.Time) (latencies []time.Duration, err error) {
 	conn, err := net.Dial("tcp", t.address)
 	if err != nil {
@@ -177,7 +167,7 @@ func (t *target) send(rate float64, until time.Time) (latencies []time.Duration,
 	}
 }
 
-// readAnswer parses no more than it must, so that the load is not slower than what it measures.
+// readAnswer parses only what it needs, to be faster than the servers.
 func readAnswer(from *bufio.Reader) error {
 	status, err := from.ReadString('\n')
 	length, line := 0, []byte(status)

@@ -19,8 +19,8 @@ import (
 	"github.com/rs/cors"
 )
 
-// obvious does what tokenvend does, in the way that comes to mind first: chi, rs/cors, go-jose, a map of tokens,
-// log/slog and prometheus. No session is remembered.
+// obvious is a straightforward implementation with chi, rs/cors, go-jose, a map of tokens, log/slog and Prometheus. It
+// verifies each session anew.
 type obvious struct {
 	mu       sync.Mutex
 	tokens   map[string]cached

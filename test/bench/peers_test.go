@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// peers are the servers that tokenvend is measured against, and Sethealth's side for all of them.
+// peers are the servers that tokenvend is compared to, and a stand-in for Sethealth.
 var peers = map[string]func() http.Handler{
 	"bare":       func() http.Handler { return http.HandlerFunc(bare) },
 	"obvious":    newObvious,
@@ -21,7 +21,7 @@ var peers = map[string]func() http.Handler{
 	"upstream":   func() http.Handler { return http.HandlerFunc(upstream) },
 }
 
-// servePeer serves at LISTEN_ADDR until it is killed.
+// servePeer serves at LISTEN_ADDR until the process is killed.
 func servePeer(name string) { panic(http.ListenAndServe(os.Getenv("LISTEN_ADDR"), peers[name]())) }
 
 func must[T any](v T, err error) T {
@@ -33,10 +33,10 @@ func must[T any](v T, err error) T {
 
 const tokenSize = 300
 
-// token is one that names its user, so that a million of them share no memory.
+// token returns a token that contains the user's name, so that no two tokens share memory.
 func token(user string) string { return user + "." + strings.Repeat("t", tokenSize-1-len(user)) }
 
-// bare is the least that a server on net/http can do: a fixed answer.
+// bare writes a fixed answer.
 func bare(w http.ResponseWriter, _ *http.Request) {
 	w.Header()["Content-Type"] = contentType
 	_, _ = w.Write(body)
@@ -48,7 +48,7 @@ var (
 	delay, _    = time.ParseDuration(os.Getenv("DELAY"))
 )
 
-// upstream issues a token for any user after DELAY. The emulator keeps a history and would be the slower side.
+// upstream issues tokens after DELAY. The emulator would be too slow, as it keeps a history.
 func upstream(w http.ResponseWriter, r *http.Request) {
 	var request struct {
 		User string `json:"user-id"`
@@ -62,7 +62,7 @@ func upstream(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(`{"token":"` + token(request.User) + `"}`))
 }
 
-// serverless is what a team without tokenvend deploys: anybody who sends the right Origin gets a token.
+// serverless is the function that teams deploy without tokenvend: any caller with the right Origin gets a token.
 func serverless(w http.ResponseWriter, r *http.Request) {
 	origin := os.Getenv("CORS_ALLOWED_ORIGINS")
 	if r.Header.Get("Origin") != origin {
@@ -79,7 +79,7 @@ func serverless(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"token": token})
 }
 
-// requestToken asks Sethealth as its official Go client does, for the obvious design too.
+// requestToken requests a token as Sethealth's official Go client does.
 func requestToken(user string) (string, error) {
 	request, _ := json.Marshal(map[string]any{
 		"id": os.Getenv("SETHEALTH_KEY"), "secret": os.Getenv("SETHEALTH_SECRET"), "user-id": user, "expires-in": 3600,

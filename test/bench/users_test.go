@@ -27,8 +27,8 @@ func (instant) Issue(_ context.Context, user sethealth.User, _ sethealth.Request
 	return sethealth.Token{Value: secret.New(value), Expires: time.Now().Add(6 * time.Hour), ID: value[:16], Source: sethealth.Minted}, nil
 }
 
-// newUsers is tokenvend's handler with the tokens and limits of USERS in memory: a million requests to Sethealth
-// would take longer than all other measurements.
+// newUsers returns tokenvend's handler with the tokens and limits of USERS already in memory, as a million requests to
+// Sethealth would take minutes.
 func newUsers() http.Handler {
 	n, _ := strconv.Atoi(os.Getenv("USERS"))
 	reg := telemetry.NewRegistry(telemetry.Build{})
