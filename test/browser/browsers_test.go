@@ -60,19 +60,17 @@ func TestTheModuleInBothBrowsers(t *testing.T) {
 			t.Parallel()
 			b := needsBrowser(t) // for its server, which has the pages
 			f, tokens := startFake(t, b.sites)
-			s := &twoTabs{t: t, fake: f, profile: profileOf(t, b, tokens), app: "https://" + appHost + ":" + b.sites + "/"}
+			s := &twoTabs{t: t, fake: f, profile: profileOf(t, b, tokens), tokens: tokens, app: f.origin + "/"}
 			s.beUser("alice")
 			for range 2 {
 				s.tabs = append(s.tabs, s.page(s.app))
 			}
-			for _, p := range s.tabs {
-				p.eval("(keep(" + literal(tokens) + ", {}), 0)")
-				s.until(p, "a token", "told.tokens.at(-1)?.token === 'alice-1'")
-			}
+			s.bothTabsStartWithOneRequest()
 			s.aRefusedTokenIsReplacedInEveryTab()
 			s.aMiddleboxSaysNothingAboutTheSession()
 			s.aPageFromTheCacheAsksFirst()
 			s.somebodyElsesSessionIsNoticedInEveryTab()
+			s.aLaterTabSharesAndASignOutEndsBoth()
 		})
 	}
 }
@@ -82,8 +80,13 @@ type twoTabs struct {
 	t *testing.T
 	*fake
 	profile
-	app  string
-	tabs []view
+	tokens, app string // URLs
+	tabs        []view
+}
+
+func (s *twoTabs) start(p view, user string) {
+	s.t.Helper()
+	p.eval("(keep(" + literal(s.tokens) + ", {user: " + literal(user) + "}), 0)")
 }
 
 func (s *twoTabs) until(p view, what, script string) {
@@ -98,6 +101,17 @@ func (s *twoTabs) held(token string) {
 		s.until(p, token, "told.tokens.at(-1).token === "+literal(token))
 		assert.Equal(s.t, "0", p.eval("told.out.length"))
 	}
+}
+
+func (s *twoTabs) bothTabsStartWithOneRequest() {
+	for _, p := range s.tabs {
+		s.start(p, "alice")
+	}
+	for _, p := range s.tabs {
+		s.until(p, "a token", "told.tokens.at(-1)?.token === 'alice-1'")
+	}
+	requests, _ := s.seen()
+	assert.Equal(s.t, 1, requests)
 }
 
 const code = ".catch(({code}) => code)"
@@ -161,4 +175,18 @@ func (s *twoTabs) somebodyElsesSessionIsNoticedInEveryTab() {
 		assert.Equal(s.t, "user_changed", p.eval("told.out[0].code"))
 		assert.NotContains(s.t, p.eval("JSON.stringify(told.tokens)"), "bob")
 	}
+}
+
+func (s *twoTabs) aLaterTabSharesAndASignOutEndsBoth() {
+	before, _ := s.seen()
+	for _, p := range s.tabs {
+		s.start(p, "bob")
+		s.until(p, "a token", "told.tokens.at(-1).token === 'bob-1'")
+	}
+	after, _ := s.seen()
+	assert.Equal(s.t, before+1, after, "the second tab gets the token of the first")
+	s.tabs[0].eval("(source.signOut(), 0)")
+	s.until(s.tabs[1], "the end of the source", "told.out.length === 2")
+	assert.Equal(s.t, "signed_out_elsewhere", s.tabs[1].eval("told.out[1].code"))
+	assert.Equal(s.t, "1", s.tabs[0].eval("told.out.length"), "the tab that signs out is not notified")
 }

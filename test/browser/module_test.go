@@ -33,40 +33,6 @@ func TestTheModuleStartsWithOneFetch(t *testing.T) {
 	assert.Equal(t, "bob", w.owner(bearers.untilTokens(1).Tokens[0].Token))
 }
 
-func TestTheModuleInManyTabs(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	w.signIn("alice", network.CookieSameSiteLax)
-	tabs := []tab{w.app(), w.app(), w.app()}
-	for _, p := range tabs {
-		p.run("window.started = keep(" + literal(w.tokens) + ", {user: 'alice'}), 0")
-	}
-	token, fetched := "", 0
-	for _, p := range tabs {
-		got := p.untilTokens(1).Tokens[0]
-		token = got.Token
-		if !got.FromTab {
-			fetched++
-		}
-	}
-	late := w.app()
-	late.keep(w, `{user: 'alice'}`)
-	got := late.untilTokens(1).Tokens[0]
-	assert.Equal(t, token, got.Token)
-	assert.True(t, got.FromTab, "a tab that opens later gets the token of the others")
-	assert.Equal(t, 1, fetched, "one tab fetches and shares")
-	assert.Equal(t, 1, w.posts())
-
-	tabs[0].run("source.signOut()")
-	for _, p := range append(tabs[1:], late) {
-		p.until("signed out", "told.out.length")
-		assert.Equal(t, "signed_out_elsewhere", p.outcome("source.token()").Code)
-		assert.Equal(t, []failure{{Code: "signed_out_elsewhere"}}, p.told().Out)
-	}
-	assert.Empty(t, tabs[0].told().Out, "the tab that signs out is not notified")
-	assert.Equal(t, 1, w.posts())
-}
-
 func TestAFrameInsideAnotherSiteHasASessionOfItsOwn(t *testing.T) {
 	t.Parallel()
 	w, _ := newFakeWorld(t)

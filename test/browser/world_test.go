@@ -181,15 +181,12 @@ func (p tab) ask(url, options string) answer {
 
 // told is what the module has passed to the page's callbacks, and its state.
 type told struct {
-	Tokens []struct {
-		Token   string
-		FromTab bool
-	}
-	Errors, Out []failure
-	State       struct{ Status string }
+	Tokens, Errors, Out []outcome
+	State               struct{ Status string }
 }
 
-type failure struct{ Token, Code string } // of a success, Token alone
+// outcome is a token or the code of an error.
+type outcome struct{ Token, Code string }
 
 func (p tab) told() told {
 	p.t.Helper()
@@ -210,9 +207,9 @@ func (p tab) untilTokens(n int) told {
 }
 
 // outcome returns the token or the error of a promise of the module.
-func (p tab) outcome(promise string) failure {
+func (p tab) outcome(promise string) outcome {
 	p.t.Helper()
-	return eval[failure](p, "outcome("+promise+")")
+	return eval[outcome](p, "outcome("+promise+")")
 }
 
 func bearer(session string) string {
