@@ -33,7 +33,7 @@ type compose struct {
 	}
 }
 
-func TestComposeStartsWhatIsThere(t *testing.T) {
+func TestComposeNamesExistingFilesAndValidVariables(t *testing.T) {
 	all := documents[compose](t, read(t, "compose.yaml"))[0].Services
 	require.Len(t, all, 5)
 	for name, s := range all {
@@ -54,11 +54,11 @@ func TestComposeStartsWhatIsThere(t *testing.T) {
 	assert.True(t, vend.ReadOnly)
 	accepted(t, vend.Environment)
 	assert.Less(t, duration(t, vend.Environment, "SHUTDOWN_DELAY")+duration(t, vend.Environment, "SHUTDOWN_TIMEOUT"), vend.StopGracePeriod)
-	assert.Equal(t, "service:tokenvend", all["emulator"].NetworkMode, "http:// is for loopback alone")
+	assert.Equal(t, "service:tokenvend", all["emulator"].NetworkMode, "http:// is allowed for loopback only")
 	assert.Contains(t, read(t, "prometheus/prometheus.yaml"), `"tokenvend:8081"`)
 }
 
-func TestTheDemonstrationsSessionIsOneThatComposeAccepts(t *testing.T) {
+func TestTheDemoSessionIsValidForCompose(t *testing.T) {
 	testkit.Program(t, "openssl")
 	env := documents[compose](t, read(t, "compose.yaml"))[0].Services["tokenvend"].Environment
 	session, err := jwt.ParseSigned(strings.TrimSpace(run(t, "./demo-session.sh", "alice")), []jose.SignatureAlgorithm{jose.HS256})
@@ -69,14 +69,14 @@ func TestTheDemonstrationsSessionIsOneThatComposeAccepts(t *testing.T) {
 	assert.WithinDuration(t, time.Now().Add(time.Hour), claims.Expiry.Time(), time.Minute)
 }
 
-func TestSystemdAcceptsTheUnitAndFindsItTight(t *testing.T) {
+func TestSystemdAcceptsTheUnitAndRatesItSecure(t *testing.T) {
 	unit := t.TempDir() + "/tokenvend.service"
 	write(t, unit, strings.Replace(read(t, "systemd/tokenvend.service"), "/usr/local/bin/tokenvend serve", "/bin/true", 1))
 	assert.Empty(t, run(t, "systemd-analyze", "verify", unit))
 	run(t, "systemd-analyze", "security", "--offline=yes", "--threshold=20", unit)
 }
 
-func TestTheUnitWaitsForTheDrainRestartsAfterEveryEndAndLeavesNoCore(t *testing.T) {
+func TestTheUnitWaitsForTheDrainAlwaysRestartsAndDumpsNoCore(t *testing.T) {
 	unit := read(t, "systemd/tokenvend.service")
 	for _, line := range []string{
 		"Restart=always", "StartLimitIntervalSec=0", "RestartPreventExitStatus=2", "LimitCORE=0", "TimeoutStopSec=45s",

@@ -87,7 +87,7 @@ func TestTheAdminListenerIsAServiceOnlyForTheServiceMonitor(t *testing.T) {
 	assert.Len(t, overlay["Service"], 2)
 }
 
-func TestThePodMayDoNothingThatItNeedNot(t *testing.T) {
+func TestThePodHasNoNeedlessPrivileges(t *testing.T) {
 	p := pod(t, "kubernetes/base")
 	require.Len(t, p["containers"], 1)
 	assert.Equal(t, false, p["automountServiceAccountToken"])
@@ -110,13 +110,13 @@ func TestThePodMayDoNothingThatItNeedNot(t *testing.T) {
 	}
 }
 
-func TestAnOverlayLeavesTheIdsToThePlatform(t *testing.T) {
+func TestTheOpenShiftOverlayLeavesUserIDsToThePlatform(t *testing.T) {
 	p := pod(t, "kubernetes/overlays/openshift")
 	assert.Equal(t, object{"runAsNonRoot": true, "seccompProfile": object{"type": "RuntimeDefault"}}, p["securityContext"])
 	assert.Equal(t, pod(t, "kubernetes/base")["containers"], p["containers"])
 }
 
-func TestThePodFitsTheProgramItRuns(t *testing.T) {
+func TestThePodFitsTheProgram(t *testing.T) {
 	p := pod(t, "kubernetes/base")
 	env := environment(t, at[object](t, p, "containers.0"))
 	for name, value := range at[object](t, render(t, "kubernetes/base")["ConfigMap"][0], "data") {
@@ -131,7 +131,7 @@ func TestThePodFitsTheProgramItRuns(t *testing.T) {
 	assert.Equal(t, object{"path": "/readyz", "port": "http"}, at[object](t, p, "containers.0.readinessProbe.httpGet"))
 }
 
-func TestOnlyPrometheusReachesTheAdminListenerAndNamesAreResolved(t *testing.T) {
+func TestOnlyPrometheusReachesTheAdminListenerAndDNSIsAllowed(t *testing.T) {
 	policy := at[object](t, render(t, "kubernetes/base")["NetworkPolicy"][0], "spec")
 	assert.ElementsMatch(t, []any{"Ingress", "Egress"}, policy["policyTypes"])
 	guarded := false
@@ -156,7 +156,7 @@ func TestOnlyPrometheusReachesTheAdminListenerAndNamesAreResolved(t *testing.T) 
 	}, dns["ports"])
 }
 
-func TestTheObjectsAroundThePodFitIt(t *testing.T) {
+func TestTheOtherObjectsFitThePod(t *testing.T) {
 	kinds := render(t, "kubernetes/overlays/servicemonitor")
 	template := at[object](t, kinds["Deployment"][0], "spec.template")
 	labels := at[object](t, template, "metadata.labels")

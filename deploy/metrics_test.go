@@ -23,7 +23,7 @@ func documented(t *testing.T) map[string]metric {
 	all := map[string]metric{}
 	row := regexp.MustCompile("(?m)^`([a-z0-9_]+)` \\| (counter|gauge|histogram|summary) \\| (.*?)\\| ")
 	for _, m := range row.FindAllStringSubmatch(read(t, "../docs/metrics.md"), -1) {
-		require.NotContains(t, all, m[1], "a second row")
+		require.NotContains(t, all, m[1], "a duplicate row")
 		all[m[1]] = metric{m[2], regexp.MustCompile(`[a-z_]+`).FindAllString(m[3], -1)}
 	}
 	require.Greater(t, len(all), 20)
@@ -133,7 +133,7 @@ func TestEveryAlertNamesExportedMetricsAndHasOneEntryInTheRunbook(t *testing.T) 
 	entries := map[string]string{}
 	for _, part := range strings.Split(read(t, "../docs/runbook.md"), "\n### ")[1:] {
 		title, text, _ := strings.Cut(part, "\n")
-		require.NotContains(t, entries, title, "a second entry")
+		require.NotContains(t, entries, title, "a duplicate entry")
 		entries[title] = text
 	}
 	known := documented(t)
@@ -157,7 +157,7 @@ func TestEveryAlertNamesExportedMetricsAndHasOneEntryInTheRunbook(t *testing.T) 
 }
 
 func TestPromtoolAcceptsTheRulesAndTheirTests(t *testing.T) {
-	t.Parallel() // it takes seconds
+	t.Parallel() // it is slow
 	run(t, "promtool", "check", "config", "prometheus/prometheus.yaml")
 	run(t, "promtool", "test", "rules", "prometheus/alerts_test.yaml")
 }

@@ -98,7 +98,7 @@ func (f *front) ask(t *testing.T, answer http.HandlerFunc) (status int, reached 
 	return resp.StatusCode, f.reached.Load()
 }
 
-func TestTheProxyInFrontNamesTheUserAndNobodyElseDoes(t *testing.T) {
+func TestOnlyTheProxyInFrontNamesTheUser(t *testing.T) {
 	for name, row := range map[string]struct {
 		file  string
 		start func(*testing.T, string) *exec.Cmd

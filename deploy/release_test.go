@@ -44,7 +44,7 @@ func TestTheImageIsBuiltLikeARelease(t *testing.T) {
 	}
 }
 
-func TestAReleaseWantsAVersion(t *testing.T) {
+func TestAReleaseRequiresAVersion(t *testing.T) {
 	testkit.Program(t, "bash")
 	injected := t.TempDir() + "/injected"
 	for _, version := range []string{"", "1.2", "v1.2.3", "1.2.3; touch " + injected, "1.2.3`touch " + injected + "`", "1.2.3-"} {

@@ -24,7 +24,7 @@ import (
 
 const runsMain = "TOKENVEND_TEST_RUNS_MAIN"
 
-// TestMain lets the test's own binary be the demo, so that its exit codes and signals are the real ones.
+// TestMain makes the test binary run the demo if runsMain is set, to test exit codes and signals.
 func TestMain(m *testing.M) {
 	if os.Getenv(runsMain) != "" {
 		main()
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// command prepares a program that runs the demo, in an environment that must not matter.
+// command prepares a program that runs the demo, with variables that it must ignore.
 func command(t *testing.T, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -121,7 +121,7 @@ func newVisitor(t *testing.T) visitor {
 	}
 }
 
-func TestEventsAreOfTheVisitorAndHoldNoNameAndNoToken(t *testing.T) {
+func TestEventsAreTheVisitorsOwnWithoutNamesAndTokens(t *testing.T) {
 	t.Parallel()
 	_, _, page, tokens := start(t)
 	visitors, secrets := []visitor{}, []string{"alice", "bob"}
@@ -146,7 +146,7 @@ func TestEventsAreOfTheVisitorAndHoldNoNameAndNoToken(t *testing.T) {
 	}
 }
 
-func TestTheInternetIsAllowedOnRequestAlone(t *testing.T) {
+func TestTheInternetIsAllowedOnlyOnRequest(t *testing.T) {
 	t.Parallel()
 	_, _, page, _ := start(t)
 	_, h := newVisitor(t)("GET", page+"/", "")
@@ -155,12 +155,12 @@ func TestTheInternetIsAllowedOnRequestAlone(t *testing.T) {
 	assert.Contains(t, h.Get("Content-Security-Policy"), " https://cdn.jsdelivr.net https://js.set.health;")
 }
 
-// TestMakeDemoRunsItAlsoWhereTheUsualPortsAreTaken stubs go, so that make runs the test's own program.
-func TestMakeDemoRunsItAlsoWhereTheUsualPortsAreTaken(t *testing.T) {
+// TestMakeDemoRunsWhereTheUsualPortsAreTaken stubs go, so that make runs the test's own program.
+func TestMakeDemoRunsWhereTheUsualPortsAreTaken(t *testing.T) {
 	t.Parallel()
 	testkit.Program(t, "make")
 	for _, at := range []string{"127.0.0.1:3000", "127.0.0.1:8080"} {
-		if taken, err := net.Listen("tcp", at); err == nil { // else another program has it
+		if taken, err := net.Listen("tcp", at); err == nil { // or another program uses it
 			t.Cleanup(func() { _ = taken.Close() })
 		}
 	}
@@ -180,7 +180,7 @@ func TestMakeDemoRunsItAlsoWhereTheUsualPortsAreTaken(t *testing.T) {
 	assert.NotContains(t, tokens, ":8080")
 }
 
-func TestSIGINTEndsItCleanly(t *testing.T) {
+func TestSIGINTEndsTheDemoCleanly(t *testing.T) {
 	t.Parallel()
 	cmd, output, page, _ := start(t)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
@@ -191,7 +191,7 @@ func TestSIGINTEndsItCleanly(t *testing.T) {
 	assert.Error(t, err)
 }
 
-func TestItRefusesInOneLine(t *testing.T) {
+func TestAWrongAddressFailsInOneLine(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

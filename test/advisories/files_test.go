@@ -28,9 +28,9 @@ func swap(t *testing.T, dir, generation string, files map[string]string) {
 	require.NoError(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
 }
 
-// filesAreReadAsTheyAreMeantAndFollowed has every secret in a volume, with the line ends that editors leave, replaces
+// filesAreTrimmedAndFollowed has every secret in a volume, with the line ends that editors leave, replaces
 // all of them at once, and then again by wrong ones.
-func filesAreReadAsTheyAreMeantAndFollowed(t *testing.T) {
+func filesAreTrimmedAndFollowed(t *testing.T) {
 	const nextJWT = "canary-session-next-0123456789abcdef-0123"
 	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, password, _ := r.BasicAuth(); password != "canary-client-next" {
@@ -72,7 +72,7 @@ func filesAreReadAsTheyAreMeantAndFollowed(t *testing.T) {
 	sethealth.SetCredentials(secret.New("canary-key-next"), secret.New("canary-secret-next"))
 	sethealth.Emulator.Reset()
 	harness.Eventually(t, "sessions of the new secret", func() bool { return ask(nextJWT, "alice").Status == 200 })
-	assert.Equal(t, old.Token(), ask(nextJWT, "alice").Token(), "cached tokens serve on under a new pair")
+	assert.Equal(t, old.Token(), ask(nextJWT, "alice").Token(), "cached tokens stay in use with a new pair")
 	assert.Equal(t, 401, ask(harness.SessionSecret, "alice").Status, "signed with the old key")
 	sethealth.RequireUser(t, "opaque", s.Ask("opaque"))
 	assert.Equal(t, 1, sethealth.Calls(), "no call with the old pair")

@@ -45,7 +45,7 @@ var suite = map[string]func(t *testing.T){
 	"CVE-2022-21449":                    aZeroSignatureIsRefused,
 	"RFC-8725":                          bestPracticesOfTokens,
 	"envconfig-187":                     noWrongValueIsPrinted,
-	"oauth2-proxy-3180 oauth2-proxy-2659 kubernetes-111947": filesAreReadAsTheyAreMeantAndFollowed,
+	"oauth2-proxy-3180 oauth2-proxy-2659 kubernetes-111947": filesAreTrimmedAndFollowed,
 	"orthanc-auth-service sethealth-python":                 noSecretAppearsAnywhere,
 	"ory-hydra-1250 ory-fosite-207":                         refreshTokensAreRefused,
 	"traefik-13902 haproxy-581":                             connectionsSignInNobody,

@@ -38,7 +38,7 @@ func drip(conn net.Conn, begin, piece string) {
 
 const line = "POST /token HTTP/1.1\r\nHost: x\r\n"
 
-func TestSlowClientsAreShutOut(t *testing.T) {
+func TestSlowClientsAreDisconnected(t *testing.T) {
 	s := start(t, nil)
 	post := line + "Content-Type: application/json\r\nAuthorization: Bearer " + harness.Session(t, "alice") + "\r\n"
 	cert, key := harness.WriteCertificate(t, t.TempDir(), "localhost")
@@ -49,16 +49,16 @@ func TestSlowClientsAreShutOut(t *testing.T) {
 		service            *harness.Service
 		begin, piece, says string
 	}{
-		"a connection that says nothing":     {s, "", "", ""},
-		"headers that never end":             {s, line, "X-A: b\r\n", ""},
-		"half a request line":                {s, "POST /tok", "", ""},
-		"a body that never ends":             {s, post + "Content-Length: 4000\r\n\r\n{", " ", "invalid_request"},
-		"a body in chunks that never ends":   {s, post + "Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n", "invalid_request"},
-		"a body that nobody reads":           {s, line + "Content-Length: 4000\r\n\r\n", " ", "unauthenticated"},
-		"a body that is promised, then none": {s, post + "Content-Length: 4000\r\n\r\n", "", "invalid_request"},
-		"half an HTTP/2 preface":             {s, "PRI * HTTP/2.0\r\n\r\n", "", ""},
-		"no TLS handshake":                   {secure, "", "", ""},
-		"half a TLS handshake":               {secure, "\x16\x03\x01\x02\x00", "", ""},
+		"a silent connection":              {s, "", "", ""},
+		"headers that never end":           {s, line, "X-A: b\r\n", ""},
+		"half a request line":              {s, "POST /tok", "", ""},
+		"a body that never ends":           {s, post + "Content-Length: 4000\r\n\r\n{", " ", "invalid_request"},
+		"a body in chunks that never ends": {s, post + "Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n", "invalid_request"},
+		"a body that nobody reads":         {s, line + "Content-Length: 4000\r\n\r\n", " ", "unauthenticated"},
+		"a body that never comes":          {s, post + "Content-Length: 4000\r\n\r\n", "", "invalid_request"},
+		"half an HTTP/2 preface":           {s, "PRI * HTTP/2.0\r\n\r\n", "", ""},
+		"no TLS handshake":                 {secure, "", "", ""},
+		"half a TLS handshake":             {secure, "\x16\x03\x01\x02\x00", "", ""},
 	} {
 		conn := connect(t, row.service)
 		go drip(conn, row.begin, row.piece)
@@ -67,7 +67,7 @@ func TestSlowClientsAreShutOut(t *testing.T) {
 	all.Wait()
 }
 
-func TestHeadersAreServedUpToTheLimit(t *testing.T) {
+func TestHeadersAboveTheLimitAreRefused(t *testing.T) {
 	s := start(t, nil)
 	for headers, status := range map[string]int{
 		"X-Fat: " + strings.Repeat("a", 90<<10) + "\r\n":               401,
@@ -95,15 +95,15 @@ func TestMalformedFramingNeverSmugglesARequest(t *testing.T) {
 		bytes  string
 		status []int // of the first answer; 0 for none
 	}{
-		"chunked, and a length":              {line + length + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{400, 401}},
-		"two lengths that differ":            {line + length + "Content-Length: 0\r\n\r\n" + hidden, []int{400}},
-		"a length with a sign":               {line + fmt.Sprintf("Content-Length: +%d\r\n\r\n", len(hidden)) + hidden, []int{400}},
-		"a chunk line that ends in bare LF":  {line + "Transfer-Encoding: chunked\r\n\r\n0;\n" + hidden, []int{400, 401}},
-		"an encoding that is unknown":        {line + "Transfer-Encoding: xchunked\r\n\r\n" + hidden, []int{400, 501}},
-		"white space before the colon":       {line + "Transfer-Encoding : chunked\r\n" + length + "\r\n" + hidden, []int{400}},
-		"two hosts":                          {line + "Host: y\r\nContent-Length: 0\r\n\r\n", []int{400}},
-		"HTTP/2 frames":                      {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + hidden, []int{0}},
-		"a length, and a body that is a lie": {line + length + "\r\n" + hidden, []int{401}},
+		"chunked, and a length":             {line + length + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{400, 401}},
+		"two lengths that differ":           {line + length + "Content-Length: 0\r\n\r\n" + hidden, []int{400}},
+		"a length with a sign":              {line + fmt.Sprintf("Content-Length: +%d\r\n\r\n", len(hidden)) + hidden, []int{400}},
+		"a chunk line that ends in bare LF": {line + "Transfer-Encoding: chunked\r\n\r\n0;\n" + hidden, []int{400, 401}},
+		"an encoding that is unknown":       {line + "Transfer-Encoding: xchunked\r\n\r\n" + hidden, []int{400, 501}},
+		"white space before the colon":      {line + "Transfer-Encoding : chunked\r\n" + length + "\r\n" + hidden, []int{400}},
+		"two hosts":                         {line + "Host: y\r\nContent-Length: 0\r\n\r\n", []int{400}},
+		"HTTP/2 frames":                     {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + hidden, []int{0}},
+		"a request as a body":               {line + length + "\r\n" + hidden, []int{401}},
 	} {
 		conn := connect(t, s)
 		_, _ = io.WriteString(conn, row.bytes)

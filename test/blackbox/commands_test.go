@@ -69,7 +69,7 @@ func TestEveryWrongOrMissingVariableIsNamedAtOnce(t *testing.T) {
 	}
 }
 
-func TestTokenPrintsOneTokenAloneAndNeedsOnlyTheServiceAccount(t *testing.T) {
+func TestTokenPrintsOnlyATokenAndNeedsOnlyTheServiceAccount(t *testing.T) {
 	sethealth := harness.NewSethealth(t)
 	env := harness.Env{"SETHEALTH_URL": sethealth.URL, "SETHEALTH_KEY": harness.Key, "SETHEALTH_SECRET": harness.Secret}
 	r := harness.Run(t, env, "token")

@@ -118,7 +118,7 @@ func answersAsPrinted(t *testing.T, url string) {
 	}
 }
 
-func TestTheFetchOfTheREADMEIsEnough(t *testing.T) {
+func TestTheREADMEsFetchWorksAsPrinted(t *testing.T) {
 	node := testkit.Program(t, "node")
 	script := `
 		globalThis.fetch = async (url, options) => {

@@ -129,7 +129,7 @@ func TestADrainThatTimesOutFailsAndNamesItsVariable(t *testing.T) {
 	assert.Contains(t, s.Output(), "SHUTDOWN_TIMEOUT")
 }
 
-func TestASecondSignalEndsAtOnce(t *testing.T) {
+func TestASecondSignalEndsTheProcessAtOnce(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.NewSethealth(t).Env().With(harness.Env{"SHUTDOWN_DELAY": "10m"}))
 	s.Signal(syscall.SIGTERM)

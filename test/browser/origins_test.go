@@ -79,7 +79,7 @@ func submit(html string) string {
 	return "(document.body.innerHTML = `" + html + "`, document.querySelector('form').submit(), 'TypeError')"
 }
 
-func TestAnUnlistedPageGetsNothingAndNothingIsMinted(t *testing.T) {
+func TestAnUnlistedPageGetsNothingAndNoTokenIsRequested(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.signIn("alice", network.CookieSameSiteNone) // sent with every request below
