@@ -2,7 +2,6 @@ package deploy_test
 
 import (
 	"errors"
-	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -24,29 +23,17 @@ const (
 	commit  = "0123456789abcdef0123456789abcdef01234567"
 )
 
-var temporary string // a directory for files that several tests use
-
-func TestMain(m *testing.M) {
-	var err error
-	if temporary, err = os.MkdirTemp("", "tokenvend-deploy-"); err != nil {
-		panic(err)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(temporary)
-	os.Exit(code)
-}
-
 // tokenvend builds the binary like a release, once.
-var tokenvend = sync.OnceValues(func() (string, error) { return buildRelease("..", temporary+"/here") })
+var tokenvend = sync.OnceValues(func() (string, error) { return buildRelease("..", "bin/test/release") })
 
-// buildRelease builds the binary from the source in folder.
+// buildRelease builds the binary from the source in folder, into a directory there.
 func buildRelease(folder, into string) (binary string, err error) {
 	binary = into + "/tokenvend"
 	out, err := exec.Command("make", "-s", "-C", folder, "build", "VERSION="+version, "COMMIT="+commit, "OUT="+binary).CombinedOutput()
 	if err != nil {
 		err = errors.New(string(out))
 	}
-	return binary, err
+	return folder + "/" + binary, err
 }
 
 // command runs a command of the binary with exactly this environment.

@@ -28,7 +28,7 @@ func TestTheSameCommitGivesTheSameBytesWhereverItIsBuilt(t *testing.T) {
 	}
 	here, err := tokenvend()
 	require.NoError(t, err)
-	there, err := buildRelease(elsewhere, elsewhere+"/bin")
+	there, err := buildRelease(elsewhere, "bin")
 	require.NoError(t, err)
 	content := read(t, here)
 	assert.True(t, content == read(t, there), "the same bytes")

@@ -32,7 +32,7 @@ func openAll(page, token string) (d demo, err error) {
 
 // open listens on the port of a flag. Without one it takes the usual port, or any if that is in use.
 func open(flag, asked, usual string) (net.Listener, error) {
-	l, err := listen(cmp.Or(strings.TrimPrefix(strings.TrimPrefix(asked, "localhost:"), "127.0.0.1:"), usual))
+	l, err := listen(cmp.Or(asked, usual))
 	if asked == "" && errors.Is(err, syscall.EADDRINUSE) {
 		l, err = listen("0")
 	}

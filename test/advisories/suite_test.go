@@ -64,7 +64,8 @@ var (
 		"/healthz/..%252ftoken", "/client.js/../token", "/./token", "/token/", "/token/.", "/token;x=y", "/%74oken", "/TOKEN", "\\token",
 	}
 	redirects = []string{
-		"//evil.test/", "/\\evil.test/", "/%5cevil.test/", "//evil.test/token/", "/healthz/", "/.//evil.test", "/%2f%2fevil.test/", "http://evil.test/",
+		"//evil.test/", "//evil.test/token/", "/\\evil.test/", "/%5cevil.test/", "/%2f%2fevil.test/", "/.//evil.test",
+		"http://evil.test/", "/healthz/",
 	}
 )
 

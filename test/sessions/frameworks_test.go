@@ -17,7 +17,8 @@ import (
 func forwarded(t testing.TB, address, cookie, field string) (*harness.Sethealth, *harness.Service) {
 	t.Helper()
 	return started(t, harness.Env{
-		"SESSION_CHECK": "forward", "FORWARD_URL": address, "FORWARD_COOKIES": cookie, "FORWARD_SET_COOKIES": cookie, "FORWARD_USER_FIELD": field,
+		"SESSION_CHECK": "forward", "FORWARD_URL": address, "FORWARD_USER_FIELD": field,
+		"FORWARD_COOKIES": cookie, "FORWARD_SET_COOKIES": cookie,
 	})
 }
 
