@@ -67,10 +67,8 @@ func (w *world) addAt(name, policy, script string) string {
 	host := appHost + ":" + w.browser.sites
 	for path, c := range map[string]content{
 		name: {policy, "text/html", `<!doctype html><title>page</title><link rel="icon" href="/icon">
-			<script src="/page.js"></script><script src="` + name + `-violations.js"></script><script type="module" src="` + name + `.js"></script>`},
+			<script src="/page.js"></script><script type="module" src="` + name + `.js"></script>`},
 		name + ".js": {"", "text/javascript", script},
-		name + "-violations.js": {"", "text/javascript", `window.violations = [];
-			document.addEventListener('securitypolicyviolation', (e) => violations.push(e.effectiveDirective + ' ' + e.blockedURI));`},
 	} {
 		contents.Store(host+path, c)
 		w.t.Cleanup(func() { contents.Delete(host + path) })

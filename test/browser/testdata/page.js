@@ -17,6 +17,9 @@ window.ask = async (url, init) => {
   }
 };
 
+window.violations = [];
+document.addEventListener('securitypolicyviolation', (e) => violations.push(`${e.effectiveDirective} ${e.blockedURI}`));
+
 window.told = { tokens: [], errors: [], out: [] };
 const plain = ({ code }) => ({ code });
 
