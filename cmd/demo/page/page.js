@@ -1,18 +1,18 @@
-// The demo page: what a team's own page does, with every step shown.
+// The demo page does what a team's page would do, and shows each step.
 import { loadSdk } from './sdk.js';
 import { steps } from './server.js';
 import { $, log, pill, seconds, write } from './show.js';
 
 const opened = Date.now();
 
-let config; // { module, url }: where tokenvend is
-let source; // while somebody is signed in
-let sdk; // a promise of the real one, if it was asked for
-let lifetime = 60; // seconds, of a new token
-let reason; // of the next request, if it is not the timer
-let shown; // the token's id
+let config; // { module, url } of tokenvend
+let source; // set while a user is signed in
+let sdk; // a promise of the real SDK, with ?sdk
+let lifetime = 60; // of a new token, in seconds
+let reason; // why the next token is requested, unless by the timer
+let shown; // id of the token
 
-// The card of tokenvend shows this function as it stands.
+// The tokenvend card shows the source of this function.
 async function start(user) {
   const { keepSignedIn } =
     await import(config.module);
@@ -28,7 +28,7 @@ async function start(user) {
   });
 }
 
-// ---- showing
+// ---- display
 
 function showLife() {
   const state = source?.state;
@@ -59,7 +59,7 @@ function showUser(user) {
   showLife();
 }
 
-// A token is never shown, only its id: as in tokenvend's answer and log, the start of its SHA-256.
+// Shows the token_id of tokenvend's answer and log, the start of the token's SHA-256, and never the token.
 async function showToken(token, { expiresIn, fromTab }) {
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(token)));
   const [before, why] = [shown, reason];
@@ -93,8 +93,8 @@ function showError(error) {
 function showSignedOut(error) {
   const why = {
     signed_out_elsewhere: 'Signed out in another tab.',
-    user_changed: 'Another user has signed in, in another tab. Reload the page to continue as that user.',
-    unauthenticated: 'Signed out: tokenvend answered 401, for the session has ended.',
+    user_changed: 'Another user has signed in. Reload the page to continue as that user.',
+    unauthenticated: 'Signed out: tokenvend answered 401, because the session has ended.',
   };
   log('session', why[error.code] ?? `Signed out: ${error.code}.`, { bad: true });
   write('news', why[error.code] ?? '');
@@ -106,7 +106,7 @@ function forget() {
   showUser(undefined);
 }
 
-// ---- talking to the backend
+// ---- requests
 
 const send = globalThis.fetch;
 
@@ -118,7 +118,7 @@ async function call(path, init = { method: 'POST' }) {
   return response;
 }
 
-// Shows each request to tokenvend as the module makes it.
+// Logs the module's requests to tokenvend.
 const sent = new Map(); // by X-Request-Id
 let waiting = 0; // requests without an answer
 globalThis.fetch = async (url, init) => {
@@ -177,21 +177,21 @@ function showEvent(event) {
   const at = Date.parse(event.time);
   if (seen.has(event.request_id) || at < opened || (waiting && !sent.has(event.request_id))) return;
   seen.add(event.request_id);
-  const all = { request: sent.get(event.request_id) ?? 'POST /token, not by this tab', ...steps(event) };
+  const all = { request: sent.get(event.request_id) ?? 'POST /token, from elsewhere', ...steps(event) };
   for (const [step, text] of Object.entries(all)) write(`step-${step}`, text);
   log('tokenvend', `${all.answer}; cache: ${all.cache}; Sethealth: ${all.sethealth}.`, { at, bad: event.outcome !== 'ok' });
 }
 
-// ---- what can be pressed
+// ---- controls
 
 const on = (id, type, action) => (typeof id === 'string' ? $(id) : id).addEventListener(type, async (event) => {
   event.preventDefault();
   try {
     await action(event);
   } catch (error) {
-    const text = error.code ? `Not done: ${error.code}.` : error.message;
+    const text = error.code ? `Failed: ${error.code}.` : error.message;
     log('error', text, { bad: true });
-    if (source || !error.code) write('news', text); // else showSignedOut has said why
+    if (source || !error.code) write('news', text); // otherwise showSignedOut has written the reason
   }
   poll();
 });
@@ -213,18 +213,18 @@ on('sign-out', 'click', async () => {
   write('news', 'Signed out.');
   $('user').focus();
   await call('sign-out').catch(() => {
-    throw new Error('Signed out in the tabs alone: the backend does not answer, and keeps the session.');
+    throw new Error('Signed out in the tabs only: the backend does not answer, so its session remains.');
   });
   log('session', 'Signed out, in all tabs.');
 });
 
 on('end', 'click', async () => {
   await call('sign-out');
-  log('session', 'The backend has ended the session. The page is not told, and requests a token.');
+  log('session', 'The backend has ended the session without telling the page, which requests a token now.');
   await source.refresh().catch(() => {});
 });
 
-// What an API of Sethealth would say to the token.
+// Asks the emulator whether Sethealth would accept the token.
 async function use() {
   const token = await source.token();
   const { status } = await (await call('sethealth/verify', { method: 'POST', body: JSON.stringify({ token }) })).json();
@@ -282,7 +282,7 @@ write('code', String(start));
 if (new URLSearchParams(location.search).has('sdk')) {
   sdk = loadSdk();
   pill('sdk-status', 'loading');
-  write('sdk', 'It is loaded, and gets the first token.');
+  write('sdk', 'The SDK is loading.');
   Object.assign($('sdk-link'), { href: './', textContent: 'Unload the SDK' });
   $('sdk-hint').hidden = true;
 }

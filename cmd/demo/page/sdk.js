@@ -1,4 +1,4 @@
-// Sethealth's official loader, where the visitor has asked for it (?sdk).
+// Loads Sethealth's official loader.
 const LOADER = 'https://cdn.jsdelivr.net/npm/@sethealth/core@0.12.6/pkg/index.js';
 const TIMEOUT = 6000;
 
@@ -7,11 +7,11 @@ const within = (promise) => Promise.race([
   new Promise((_, reject) => setTimeout(() => reject(new Error('timeout')), TIMEOUT)),
 ]);
 
-// Resolves to { sethealth }, or to { problem } where setAccessToken cannot be called.
+// Resolves to { sethealth }, or to { problem } if setAccessToken cannot be called.
 export async function loadSdk() {
   try {
     const sethealth = await within(import(LOADER));
-    // Before initialize() every call of the loader throws; it resolves to false where it failed.
+    // Calls throw before initialize(), which resolves to false if it fails.
     if (await within(sethealth.initialize('tokenvend-demo'))) return { sethealth };
     return { problem: '@sethealth/core is loaded, but its initialize() failed.' };
   } catch {

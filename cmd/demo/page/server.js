@@ -2,27 +2,22 @@
 const SOURCES = {
   minted: ['no usable token', 'called, issued a new token'],
   cache: ['valid token', 'not called'],
-  shared: ['valid token in Redis', 'not called'],
   stale: ['token near expiry, still valid', 'failed, so the cached token serves'],
 };
 
 const OUTCOMES = {
   origin_not_allowed: ['not reached: the origin is not listed'],
   invalid_request: ['not reached: the request is invalid'],
-  overloaded: ['not reached: too many requests'],
   unauthenticated: ['rejected: no session'],
-  forbidden: ['rejected: not entitled'],
   session_check_unavailable: ['no answer from the backend'],
   rate_limited: ['accepted, but over RATE_LIMIT'],
-  upstream_rejected: ['accepted', 'no usable token', 'refused the service account'],
-  upstream_invalid: ['accepted', 'no usable token', 'answered without a usable token'],
   upstream_unavailable: ['accepted', 'no usable token', 'unavailable'],
   upstream_timeout: ['accepted', 'no usable token', 'no answer in time'],
 };
 
 const NOT_REACHED = 'not reached';
 
-// The texts for session check, cache, Sethealth and answer.
+// Returns the texts for session check, cache, Sethealth and answer.
 export function steps({ outcome, status, source, token_sha256: id, duration }) {
   const [session, cache = NOT_REACHED, sethealth = NOT_REACHED] = outcome === 'ok'
     ? ['accepted', ...(SOURCES[source] ?? [source, source])]

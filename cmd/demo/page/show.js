@@ -1,8 +1,8 @@
-// How the page shows things.
+// Helpers that write to the page.
 export const $ = (id) => document.getElementById(id);
 const MAX_LOG = 100;
 
-// Newest first.
+// Adds an event to the log, newest first.
 export function log(kind, text, { at = Date.now(), bad = false } = {}) {
   const item = document.createElement('li');
   Object.assign(item.dataset, { kind, at, ...(bad && { bad }) });
