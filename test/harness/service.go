@@ -21,7 +21,7 @@ import (
 // Service is a running tokenvend.
 type Service struct {
 	URL    string        // of the public listener
-	Admin  string        // of the admin listener; empty if it is off
+	Admin  string        // of the admin listener
 	Output func() string // what it has printed so far
 
 	t    testing.TB
@@ -29,9 +29,23 @@ type Service struct {
 	done chan struct{}
 }
 
-func start(t testing.TB, env Env, stderr *os.File) *Service {
+// Start starts the service, on free ports of loopback unless env sets them, and waits until it serves.
+func Start(t testing.TB, env Env) *Service {
 	t.Helper()
+	return StartTo(t, env, nil)
+}
+
+// StartTo is Start with a standard error of the test's own.
+func StartTo(t testing.TB, env Env, stderr *os.File) *Service {
+	t.Helper()
+	env = Env{
+		"LISTEN_ADDR": "127.0.0.1:" + testkit.FreePort(t), "ADMIN_ADDR": "127.0.0.1:" + testkit.FreePort(t), "SHUTDOWN_DELAY": "0s",
+	}.With(env)
 	s := &Service{t: t, cmd: Command(t, env), done: make(chan struct{})}
+	s.URL, s.Admin = "http://"+env["LISTEN_ADDR"]+env["BASE_PATH"], "http://"+env["ADMIN_ADDR"]
+	if env["TLS_CERT_FILE"] != "" {
+		s.URL = strings.Replace(s.URL, "http", "https", 1)
+	}
 	s.Output = testkit.Capture(t, s.cmd)
 	if stderr != nil {
 		s.cmd.Stderr = stderr
@@ -41,61 +55,29 @@ func start(t testing.TB, env Env, stderr *os.File) *Service {
 		_ = s.cmd.Wait()
 		close(s.done)
 	}()
-	t.Cleanup(func() {
-		s.Signal(syscall.SIGKILL)
-		<-s.done
-		output := s.Output()
-		if strings.Contains(output, "DATA RACE") {
-			t.Error("the service has a data race")
-		}
-		if t.Failed() {
-			t.Logf("the service printed:\n%s", output[max(0, len(output)-8<<10):])
-		}
-	})
-	return s
-}
-
-// serving matches the log record of a listener, in both formats.
-var serving = regexp.MustCompile(`msg"?[:=]"?(serving[a-z ]*)"?[, ]"?address"?[:=]"?([^"\s]+)["\s]`)
-
-// Start starts the service and waits until it listens, on free loopback ports unless env sets them.
-func Start(t testing.TB, env Env) *Service {
-	t.Helper()
-	env = Env{"LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "SHUTDOWN_DELAY": "0s"}.With(env)
-	s, scheme := start(t, env, nil), "http://"
-	if env["TLS_CERT_FILE"] != "" {
-		scheme = "https://"
-	}
-	Eventually(t, "the service listens", func() bool {
+	t.Cleanup(s.end)
+	Eventually(t, "the service serves", func() bool {
 		select {
 		case <-s.done:
 			require.FailNow(t, "the service ended", s.Output())
 		default:
 		}
-		for _, found := range serving.FindAllStringSubmatch(s.Output(), -1) {
-			if found[1] == "serving" {
-				s.URL = scheme + found[2] + env["BASE_PATH"]
-			} else {
-				s.Admin = "http://" + found[2]
-			}
-		}
-		return s.URL != ""
-	})
-	return s
-}
-
-// StartTo is Start for a service whose log does not show the address: it goes to stderr, or LOG_LEVEL is higher than
-// info.
-func StartTo(t testing.TB, env Env, stderr *os.File) *Service {
-	t.Helper()
-	public, admin := "127.0.0.1:"+testkit.FreePort(t), "127.0.0.1:"+testkit.FreePort(t)
-	s := start(t, Env{"LISTEN_ADDR": public, "ADMIN_ADDR": admin, "SHUTDOWN_DELAY": "0s"}.With(env), stderr)
-	s.URL, s.Admin = "http://"+public, "http://"+admin
-	Eventually(t, "the service serves", func() bool {
 		_, err := s.Try("GET", "/healthz", "")
 		return err == nil
 	})
 	return s
+}
+
+func (s *Service) end() {
+	s.Signal(syscall.SIGKILL)
+	<-s.done
+	output := s.Output()
+	if strings.Contains(output, "DATA RACE") {
+		s.t.Error("the service has a data race")
+	}
+	if s.t.Failed() {
+		s.t.Logf("the service printed:\n%s", output[max(0, len(output)-8<<10):])
+	}
 }
 
 // Log returns the log lines so far.
