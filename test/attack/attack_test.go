@@ -200,9 +200,9 @@ func TestAFloodOfIdleConnectionsIsCheapAndNotKept(t *testing.T) {
 	v.unharmed(t)
 }
 
-// TestSlowBodiesTakeNobodysPlace has room for one request and a hundred callers that never finish their bodies.
+// TestSlowBodiesTakeNobodysPlace has room for ten requests and a hundred callers that never finish their bodies.
 func TestSlowBodiesTakeNobodysPlace(t *testing.T) {
-	s := start(t, harness.Env{"MAX_IN_FLIGHT": "1"})
+	s := start(t, harness.Env{"MAX_IN_FLIGHT": "10"})
 	v := newVictim(t, s)
 	mallory := harness.Session(t, "mallory")
 	for range 100 {
