@@ -53,7 +53,7 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 cover: race ## coverage of unit and binary tests, merged
 	rm -rf $(COVER) && mkdir -p $(COVER)/unit $(COVER)/binary $(COVER)/all
 	go test -covermode=atomic -coverpkg=./internal/...,./cmd/tokenvend $(PACKAGES) -args -test.gocoverdir=$(COVER)/unit
-	cd test && TOKENVEND_COVERDIR=$(COVER)/binary go test -count=1 ./blackbox ./advisories ./reliability ./attack
+	cd test && TOKENVEND_COVERDIR=$(COVER)/binary go test -count=1 ./blackbox ./advisories ./reliability ./attack ./oidc
 	go tool covdata merge -i=$(COVER)/unit,$(COVER)/binary -o=$(COVER)/all
 	go tool covdata textfmt -i=$(COVER)/all -o=$(COVER)/profile
 	@go tool cover -func=$(COVER)/profile | tail -1
