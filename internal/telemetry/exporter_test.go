@@ -25,18 +25,6 @@ import (
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-func TestCompressionAndHeadersAreTakenFromTheEnvironment(t *testing.T) {
-	c := newReceiver(t)
-	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", c.URL+"/v1/traces")
-	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip")
-	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "other=1, api-key=a%20b")
-	tracing, _ := newTracing(t, "http://not-this-one.invalid")
-	require.NoError(t, export(t, tracing))
-	assert.Contains(t, c.spans, "POST /token")
-	assert.Equal(t, "gzip", c.header.Get("Content-Encoding"))
-	assert.Equal(t, "a b", c.header.Get("Api-Key"))
-}
-
 // collector is an OTLP collector on gRPC.
 type collector struct {
 	collectorpb.UnimplementedTraceServiceServer

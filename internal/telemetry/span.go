@@ -49,9 +49,6 @@ func (s Span) End(o Outcome) {
 
 // CallersTrace is the id of the trace that a request's headers name (W3C Trace Context); "" for none.
 func CallersTrace(h http.Header) string {
-	if h.Get("Traceparent") == "" {
-		return ""
-	}
 	caller := trace.SpanContextFromContext(w3c.Extract(context.Background(), propagation.HeaderCarrier(h)))
 	if !caller.HasTraceID() {
 		return ""

@@ -2,8 +2,8 @@ package telemetry
 
 import (
 	"bytes"
+	"context"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,19 +35,20 @@ type LogWriter struct {
 	cut       bool                      // the last line that went out lacks its end
 	bytes     atomic.Int64              // in lines and batch
 	fullSince atomic.Pointer[time.Time] // when a line found no room; nil once half of the queue is free again
-	closing   chan struct{}             // closed by Close
-	done      chan struct{}             // closed when the queue is written
-	close     sync.Once
+	closing   context.Context           // ended by Close
+	close     context.CancelFunc
+	done      chan struct{} // closed when the queue is written
 }
 
 func newLogWriter(to io.Writer, reg prometheus.Registerer) *LogWriter {
 	w := &LogWriter{
-		to: to, lines: make(chan []byte, queuedLines), closing: make(chan struct{}), done: make(chan struct{}),
+		to: to, lines: make(chan []byte, queuedLines), done: make(chan struct{}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tokenvend_log_lines_lost_total",
 			Help: "Log lines that could not be written, audit records included.",
 		}),
 	}
+	w.closing, w.close = context.WithCancel(context.Background())
 	reg.MustRegister(w.lost)
 	go w.run()
 	return w
@@ -56,7 +57,7 @@ func newLogWriter(to io.Writer, reg prometheus.Registerer) *LogWriter {
 // Write queues one line. It never fails, and waits a little only if the queue has just become full.
 func (w *LogWriter) Write(line []byte) (int, error) {
 	size := int64(len(line))
-	for !w.isClosing() {
+	for w.closing.Err() == nil {
 		if w.bytes.Add(size) <= queuedBytes {
 			select {
 			case w.lines <- bytes.Clone(line):
@@ -84,31 +85,14 @@ func (w *LogWriter) fullFor() time.Duration {
 	return 0
 }
 
-func (w *LogWriter) isClosing() bool {
-	select {
-	case <-w.closing:
-		return true
-	default:
-		return false
-	}
-}
-
-// run writes what is queued until Close.
+// run writes what is queued until Close, and what is left then.
 func (w *LogWriter) run() {
 	defer close(w.done)
-	for {
+	for w.closing.Err() == nil || len(w.lines) > 0 {
 		select {
 		case line := <-w.lines:
 			w.write(line)
-		case <-w.closing:
-			for {
-				select {
-				case line := <-w.lines:
-					w.write(line)
-				default:
-					return
-				}
-			}
+		case <-w.closing.Done():
 		}
 	}
 }
@@ -117,13 +101,8 @@ func (w *LogWriter) run() {
 func (w *LogWriter) write(line []byte) {
 	time.Sleep(batchDelay)
 	batch := append(w.batch[:0], line...)
-	for more := true; more && len(batch) < maxBatch; {
-		select {
-		case line := <-w.lines:
-			batch = append(batch, line...)
-		default:
-			more = false
-		}
+	for len(w.lines) > 0 && len(batch) < maxBatch {
+		batch = append(batch, <-w.lines...)
 	}
 	w.batch = batch
 	n, err := 0, w.endCutLine()
@@ -152,7 +131,7 @@ func (w *LogWriter) endCutLine() error {
 
 // Close writes what is queued, for a second at most. Lines that come later are lost.
 func (w *LogWriter) Close() {
-	w.close.Do(func() { close(w.closing) })
+	w.close()
 	select {
 	case <-w.done:
 	case <-time.After(flushTimeout):

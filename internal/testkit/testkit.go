@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // The system does not choose ports of this range for connections: its ephemeral ports begin at 32768.
@@ -55,12 +57,14 @@ func reserve(t testing.TB, port string) bool {
 	return true
 }
 
-// Program returns the path of a program. Without it the test is skipped, or fails if TOKENVEND_REQUIRE_NAME is set.
+// Program returns the path of a program. Without it the test is skipped, or fails if TOKENVEND_REQUIRE_ and the
+// program's name up to a hyphen is set, such as TOKENVEND_REQUIRE_REDIS for redis-server.
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		Missing(t, strings.ToUpper(strings.ReplaceAll(name, "-", "_")), name+" is not installed")
+		word, _, _ := strings.Cut(name, "-")
+		Missing(t, strings.ToUpper(word), name+" is not installed")
 	}
 	return path
 }
@@ -125,6 +129,20 @@ func Block(t testing.TB, readme, comment string) string {
 		t.Fatalf("%s: no block after <!-- %s -->", readme, comment)
 	}
 	return string(found[1])
+}
+
+// Metric returns the value of a counter or gauge, the one whose first label has that value if label is not
+// empty. It returns -1 if there is none.
+func Metric(reg prometheus.Gatherer, name, label string) float64 {
+	families, _ := reg.Gather()
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return -1
 }
 
 // Buffer is a buffer for concurrent use.

@@ -130,15 +130,4 @@ func (r *rig) replace(id string) (sethealth.Token, error) {
 	return r.Issue(r.t.Context(), alice, sethealth.Request{Rejected: id})
 }
 
-// metric is the value of a counter or gauge, -1 if there is none.
-func (r *rig) metric(name, label string) float64 {
-	families, _ := r.reg.Gather()
-	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			if family.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
-				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-	}
-	return -1
-}
+func (r *rig) metric(name, label string) float64 { return testkit.Metric(r.reg, name, label) }

@@ -30,9 +30,7 @@ type Server struct {
 // not installed the test is skipped, or fails with TOKENVEND_REQUIRE_REDIS set.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		testkit.Missing(t, "REDIS", "redis-server is not installed")
-	}
+	testkit.Program(t, "redis-server")
 	port := testkit.FreePort(t)
 	s := &Server{t: t, Addr: "127.0.0.1:" + port, Args: append([]string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "no",
