@@ -49,9 +49,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *key == "" || *password == "" {
-		return errors.New("-key and -secret must not be empty")
-	}
 	e := emulator.New(emulator.Options{Key: secret.New(*key), Secret: secret.New(*password), Strict: *strict})
 	api, err := listen(*addr, *anywhere)
 	if err != nil {

@@ -55,13 +55,10 @@ func TestItRefuses(t *testing.T) {
 		args []string
 		says string
 	}{
-		"every interface":             {[]string{"-addr", ":0"}, "-listen-anywhere"},
-		"an address of the network":   {[]string{"-addr", "192.0.2.1:80"}, "-listen-anywhere"},
-		"control on every interface":  {[]string{"-addr", "127.0.0.1:0", "-control", "0.0.0.0:0"}, "-listen-anywhere"},
-		"a name that is not loopback": {[]string{"-addr", "example.com:80"}, "-listen-anywhere"},
-		"an address without a port":   {[]string{"-addr", "localhost"}, "host:port"},
-		"an empty key":                {[]string{"-key", ""}, "-key and -secret"},
-		"an unknown flag":             {[]string{"-nonsense"}, "-nonsense"},
+		"every interface":            {[]string{"-addr", ":0"}, "-listen-anywhere"},
+		"an address of the network":  {[]string{"-addr", "192.0.2.1:80"}, "-listen-anywhere"},
+		"control on every interface": {[]string{"-addr", "127.0.0.1:0", "-control", "0.0.0.0:0"}, "-listen-anywhere"},
+		"an address without a port":  {[]string{"-addr", "localhost"}, "host:port"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer

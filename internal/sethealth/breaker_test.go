@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sethealth/tokenvend/internal/sethealth"
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 const untilTrial = 2*time.Second + 1 // half-open strictly after 2 s
@@ -36,7 +37,7 @@ func TestTheBreakerOpensOnSustainedFailureAndClosesByItself(t *testing.T) {
 		noRetries(f)
 		f.Logger, f.Registerer = slog.New(slog.NewTextHandler(&logged, nil)), reg
 	}, func(t *testing.T, c *sethealth.Client, u *upstream) {
-		state := func() float64 { return metric(t, reg, "tokenvend_upstream_breaker_state") }
+		state := func() float64 { return testkit.Metric(reg, "tokenvend_upstream_breaker_state", "") }
 		u.set(always(503))
 		fail(t, c, u, 19)
 		assert.Zero(t, state())
@@ -63,7 +64,7 @@ func TestTheBreakerOpensOnSustainedFailureAndClosesByItself(t *testing.T) {
 		assert.Contains(t, c.State(), "ok, last answer")
 
 		synctest.Wait()
-		assert.Equal(t, 1.0, metric(t, reg, "tokenvend_upstream_breaker_open_total"))
+		assert.Equal(t, 1.0, testkit.Metric(reg, "tokenvend_upstream_breaker_open_total", ""))
 		assert.Equal(t, 1, strings.Count(logged.String(), "circuit breaker opened"))
 		assert.Equal(t, 1, strings.Count(logged.String(), "circuit breaker closed"))
 	})
@@ -84,10 +85,8 @@ func TestARequestThatOpensTheBreakerIsNotRetried(t *testing.T) {
 
 func TestAServerThatIsUpDoesNotOpenTheBreaker(t *testing.T) {
 	for name, answer := range map[string]script{
-		"that refuses the request":  always(400),
-		"that wants fewer requests": always(429),
-		"that redirects":            always(302),
-		"that answers too much":     body(strings.Repeat(" ", 65<<10)),
+		"that refuses the request": always(400),
+		"that redirects":           always(302),
 		"that fails nineteen times in twenty": func(_ *http.Request, n int) (*http.Response, error) {
 			if n%20 == 0 {
 				return reply(200, `{"token":"t"}`), nil
@@ -114,10 +113,10 @@ func TestWhatSaysNothingOfHealthNeitherOpensNorClosesNorBlocksTheBreaker(t *test
 				neutral := func(n int) {
 					u.set(answer)
 					for range n {
-						ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+						ctx, cancel := context.WithCancel(t.Context())
+						time.AfterFunc(time.Millisecond, cancel)
 						_, err := c.Issue(ctx, anna, nothing)
 						require.Error(t, err)
-						cancel()
 					}
 					u.set(always(503))
 				}

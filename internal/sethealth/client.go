@@ -28,9 +28,6 @@ const (
 	backoffMax  = 2 * time.Second
 )
 
-// checkUser is who [Client.Check] requests its token for.
-var checkUser = User{Check: "check", Name: "tokenvend-check"}
-
 // Deps are what a [Client] is given. Logger and Registerer are required.
 type Deps struct {
 	Logger     *slog.Logger
@@ -72,12 +69,10 @@ func New(c Config, d Deps) *Client {
 
 // Issue requests a token, whose lifetime is always that of TOKEN_TTL.
 func (c *Client) Issue(ctx context.Context, user User, _ Request) (Token, error) {
-	limited, cancel := context.WithTimeoutCause(ctx, c.config.Timeout, errTimeLimit)
+	limited, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
 	token, err := c.request(limited, user)
-	if !callerLeft(limited) {
-		c.availability.Record(ctx, err)
-	}
+	c.availability.Record(ctx, err)
 	return token, err
 }
 
@@ -176,7 +171,7 @@ func (c *Client) reloadCredentials(ctx context.Context) pair {
 
 // Check requests one token. The error says what is wrong and what to look at.
 func (c *Client) Check(ctx context.Context) error {
-	_, err := c.Issue(ctx, checkUser, Request{})
+	_, err := c.Issue(ctx, User{Check: "check", Name: "tokenvend-check"}, Request{})
 	return err
 }
 

@@ -19,20 +19,6 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// fromFiles are credentials in two files of a folder.
-func fromFiles(t *testing.T, f *fixture) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	write(t, filepath.Join(dir, "key"), "key-1")
-	write(t, filepath.Join(dir, "secret"), "secret-1")
-	var err error
-	f.Key, err = secret.FromFile("SETHEALTH_KEY_FILE", filepath.Join(dir, "key"))
-	require.NoError(t, err)
-	f.Secret, err = secret.FromFile("SETHEALTH_SECRET_FILE", filepath.Join(dir, "secret"))
-	require.NoError(t, err)
-	return dir
-}
-
 // accepts is an upstream that knows one secret.
 func accepts(password string) script {
 	return func(r *http.Request, _ int) (*http.Response, error) {
@@ -48,20 +34,25 @@ func accepts(password string) script {
 }
 
 // rotating is a client without retries whose credentials are in files. Files are read in real time.
-func rotating(t *testing.T, u *upstream, change func(*fixture)) (c *sethealth.Client, f *fixture, dir string) {
-	f = defaults()
-	noRetries(f)
-	f.Transport = u
-	dir = fromFiles(t, f)
-	if change != nil {
-		change(f)
+func rotating(t *testing.T, u *upstream, change ...func(*fixture)) (c *sethealth.Client, f *fixture, dir string) {
+	f, dir = defaults(), t.TempDir()
+	f.Transport, f.MaxRetries = u, 0
+	fromFile := func(variable, name string) secret.Source {
+		write(t, filepath.Join(dir, name), name+"-1")
+		source, err := secret.FromFile(variable, filepath.Join(dir, name))
+		require.NoError(t, err)
+		return source
+	}
+	f.Key, f.Secret = fromFile("SETHEALTH_KEY_FILE", "key"), fromFile("SETHEALTH_SECRET_FILE", "secret")
+	for _, c := range change {
+		c(f)
 	}
 	return f.client(t), f, dir
 }
 
 func TestARefusedPairIsReadAgainAndTheNewOneTriedOnce(t *testing.T) {
 	u := &upstream{answer: accepts("secret-2")}
-	c, _, dir := rotating(t, u, nil)
+	c, _, dir := rotating(t, u)
 	_, err := c.Issue(t.Context(), anna, nothing)
 	require.ErrorIs(t, err, sethealth.ErrRejected)
 	assert.Equal(t, 1, u.count(), "nothing new, nothing tried")
@@ -80,7 +71,7 @@ func TestARefusedPairIsReadAgainAndTheNewOneTriedOnce(t *testing.T) {
 
 func TestAPairThatWasReadMeanwhileIsTriedToo(t *testing.T) {
 	u := &upstream{}
-	c, f, dir := rotating(t, u, nil)
+	c, f, dir := rotating(t, u)
 	u.set(func(r *http.Request, n int) (*http.Response, error) {
 		if n == 1 { // the watcher reads the new file while the refusal is on its way
 			write(t, filepath.Join(dir, "secret"), "secret-2")

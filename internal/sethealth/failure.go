@@ -56,7 +56,7 @@ func classifyStatus(answer outgoing.Answer) error {
 	case f.status == http.StatusTooManyRequests,
 		f.status == http.StatusInternalServerError, f.status == http.StatusBadGateway,
 		f.status == http.StatusServiceUnavailable, f.status == http.StatusGatewayTimeout:
-		f.class, f.retry, f.retryAfter = ErrUnavailable, true, parseRetryAfter(answer.Header, time.Now())
+		f.class, f.retry, f.retryAfter = ErrUnavailable, true, parseRetryAfter(answer.Header.Get("Retry-After"))
 		f.advice = checkStatus
 	case f.status == http.StatusNotFound, f.status == http.StatusMethodNotAllowed:
 		f.class, f.advice = ErrRejected, checkAPI
@@ -73,7 +73,7 @@ func classifyStatus(answer outgoing.Answer) error {
 // classifyError is what an error of [outgoing.Client.Ask] means, with the context of the whole request.
 func classifyError(ctx context.Context, err error) error {
 	switch {
-	case callerLeft(ctx):
+	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case errors.Is(err, outgoing.ErrTooLarge):
 		return &failure{class: ErrInvalid, reason: err.Error(), advice: checkAPI}
@@ -87,12 +87,4 @@ func classifyError(ctx context.Context, err error) error {
 // unusable is what a 200 without a usable token means.
 func unusable(reason string) error {
 	return &failure{class: ErrInvalid, status: http.StatusOK, reason: "status 200, " + reason, advice: checkAPI}
-}
-
-// errTimeLimit is the cause that the context of a request has when SETHEALTH_TIMEOUT has run out.
-var errTimeLimit = errors.New("SETHEALTH_TIMEOUT ran out")
-
-// callerLeft reports whether a request ended for another reason than its own time limit.
-func callerLeft(ctx context.Context) bool {
-	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeLimit)
 }

@@ -1,12 +1,12 @@
 package sethealth_test
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,11 +52,6 @@ func (f *fixture) client(t testing.TB) *sethealth.Client {
 	t.Cleanup(c.Close)
 	return c
 }
-
-// answering is a network of one function.
-type answering func(*http.Request) (*http.Response, error)
-
-func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // reply is an answer with headers given as name, value, name, value.
 func reply(status int, body string, headers ...string) *http.Response {
@@ -117,25 +112,11 @@ func body(text string) script {
 	return func(*http.Request, int) (*http.Response, error) { return reply(200, text), nil }
 }
 
-func failing(err error) script {
-	return func(*http.Request, int) (*http.Response, error) { return nil, err }
-}
+func refuse(*http.Request, int) (*http.Response, error) { return nil, syscall.ECONNREFUSED }
 
 func hang(r *http.Request, _ int) (*http.Response, error) {
 	<-r.Context().Done()
 	return nil, r.Context().Err()
-}
-
-// untilDone is a body of which nothing comes.
-type untilDone struct{ ctx context.Context }
-
-func (u untilDone) Read([]byte) (int, error) {
-	<-u.ctx.Done()
-	return 0, u.ctx.Err()
-}
-
-func hangInBody(r *http.Request, _ int) (*http.Response, error) {
-	return &http.Response{StatusCode: 200, Body: io.NopCloser(untilDone{r.Context()})}, nil
 }
 
 // bubble runs a test in synthetic time with a client in front of a scripted upstream.
@@ -152,17 +133,3 @@ func bubble(t *testing.T, change func(*fixture), test func(*testing.T, *sethealt
 }
 
 func noRetries(f *fixture) { f.MaxRetries = 0 }
-
-func metric(t *testing.T, reg prometheus.Gatherer, name string) float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	require.NoError(t, err)
-	for _, f := range families {
-		if f.GetName() == name {
-			m := f.GetMetric()[0]
-			return m.GetGauge().GetValue() + m.GetCounter().GetValue()
-		}
-	}
-	t.Fatalf("no metric %s", name)
-	return 0
-}

@@ -5,13 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/strictjson"
@@ -73,11 +71,7 @@ func decodeToken(body []byte, start time.Time, ttl time.Duration) (Token, error)
 	return token, nil
 }
 
-// isNotPlain finds white space and control characters, and the replacement character, to which half a
-// surrogate pair decodes: it is not what was sent.
-func isNotPlain(r rune) bool {
-	return unicode.IsSpace(r) || unicode.IsControl(r) || r == utf8.RuneError
-}
+func isNotPlain(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
 
 // jwtExpiry is the exp claim (RFC 7519, section 4.1.4) of a token that is a signed JWT and has one, else
 // zero. Only Sethealth can verify the signature.
@@ -103,23 +97,15 @@ func jwtExpiry(token string) time.Time {
 	return time.Unix(int64(exp), 0)
 }
 
-// parseRetryAfter reads Retry-After (RFC 9110, section 10.2.3): whole seconds, or a date, which is compared
-// with the answer's own Date so that the two clocks need not agree. Anything else is no wait.
-func parseRetryAfter(h http.Header, now time.Time) time.Duration {
-	value := strings.TrimSpace(h.Get("Retry-After"))
-	seconds, err := strconv.ParseUint(value, 10, 64)
-	switch {
-	case errors.Is(err, strconv.ErrRange), err == nil && seconds > uint64(math.MaxInt64/time.Second):
-		return math.MaxInt64
-	case err == nil:
+// parseRetryAfter reads Retry-After (RFC 9110, section 10.2.3): seconds or a date. Anything else is no wait.
+func parseRetryAfter(value string) time.Duration {
+	// Too many seconds become the most that 32 bits hold, which no time-out lasts.
+	seconds, err := strconv.ParseUint(value, 10, 32)
+	if err == nil || errors.Is(err, strconv.ErrRange) {
 		return time.Duration(seconds) * time.Second
 	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0
+	if at, err := http.ParseTime(value); err == nil {
+		return time.Until(at)
 	}
-	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
-		now = sent
-	}
-	return max(0, at.Sub(now))
+	return 0
 }

@@ -27,24 +27,20 @@ func TestTheRequestIsGolden(t *testing.T) {
 		body   string
 	}{
 		"as the contract shows it": {
-			user: "user-7", change: func(*fixture) {},
-			body: `{"id":"key-1","secret":"secret-1","user-id":"user-7","expires-in":3600000000000,"test-mode":false}`,
+			"user-7", func(*fixture) {},
+			`{"id":"key-1","secret":"secret-1","user-id":"user-7","expires-in":3600000000000,"test-mode":false}`,
 		},
-		"in test mode": {
-			user: "user-7", change: func(f *fixture) { f.TestMode = true },
-			body: `{"id":"key-1","secret":"secret-1","user-id":"user-7","expires-in":3600000000000,"test-mode":true}`,
-		},
-		"without user and lifetime": {
-			user: "user-7", change: func(f *fixture) { f.UserID, f.TTL = "none", 0 },
-			body: `{"id":"key-1","secret":"secret-1","test-mode":false}`,
+		"in test mode, without user and lifetime": {
+			"user-7", func(f *fixture) { f.TestMode, f.UserID, f.TTL = true, "none", 0 },
+			`{"id":"key-1","secret":"secret-1","test-mode":true}`,
 		},
 		"with a pseudonym and a second": {
-			user: "anna", change: func(f *fixture) { f.UserID, f.TTL = "hashed", time.Second },
-			body: `{"id":"key-1","secret":"secret-1","user-id":"b06c71941595f653e54f94b5f2842661","expires-in":1000000000,"test-mode":false}`,
+			"anna", func(f *fixture) { f.UserID, f.TTL = "hashed", time.Second },
+			`{"id":"key-1","secret":"secret-1","user-id":"b06c71941595f653e54f94b5f2842661","expires-in":1000000000,"test-mode":false}`,
 		},
 		"nothing escaped for HTML, quotes and non-ASCII kept": {
-			user: `<a&b>"\ 日本`, change: func(*fixture) {},
-			body: `{"id":"key-1","secret":"secret-1","user-id":"<a&b>\"\\ 日本","expires-in":3600000000000,"test-mode":false}`,
+			`<a&b>"\ 日本`, func(*fixture) {},
+			`{"id":"key-1","secret":"secret-1","user-id":"<a&b>\"\\ 日本","expires-in":3600000000000,"test-mode":false}`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -53,12 +49,12 @@ func TestTheRequestIsGolden(t *testing.T) {
 			f := defaults()
 			row.change(f)
 			f.URL = "http://127.0.0.1:1/v1/"
-			f.Transport = answering(func(r *http.Request) (*http.Response, error) {
+			f.Transport = &upstream{answer: func(r *http.Request, _ int) (*http.Response, error) {
 				b, err := io.ReadAll(r.Body)
 				require.NoError(t, err)
 				sent, body = r, string(b)
 				return reply(200, `{"token":"t"}`), nil
-			})
+			}}
 			_, err := f.client(t).Issue(t.Context(), sethealth.User{Check: anna.Check, Issuer: anna.Issuer, Name: row.user}, nothing)
 			require.NoError(t, err)
 			assert.Equal(t, row.body, body)
@@ -77,19 +73,13 @@ var answers = map[string]struct {
 	"a token":                           {`{"token":"abc.DEF-_~+/="}`, "abc.DEF-_~+/="},
 	"a token among other things":        {`{"a":[1,{"token":"no"}],"token":"yes","b":null}`, "yes"},
 	"escapes in the name and the token": {`{"\u0074oken":"a\u0062c"}`, "abc"},
-	"another case does not count":       {`{"Token":"no","token":"yes","TOKEN":"no"}`, "yes"},
-	"an array":                          {`[{"token":"abc"}]`, ""},
 	"an empty token":                    {`{"token":""}`, ""},
 	"a null token":                      {`{"token":null}`, ""},
 	"a token that is a number":          {`{"token":1}`, ""},
 	"a space in the token":              {`{"token":"a b"}`, ""},
-	"a line feed after the token":       {`{"token":"ab\n"}`, ""},
 	"a no-break space in the token":     {`{"token":"a\u00a0b"}`, ""},
 	"a NUL in the token":                {`{"token":"a\u0000b"}`, ""},
-	"half a surrogate pair":             {`{"token":"a\ud800b"}`, ""},
-	"invalid UTF-8":                     {"{\"token\":\"a\xffb\"}", ""},
 	"the same token twice":              {`{"token":"a","token":"a"}`, ""},
-	"two documents":                     {`{"token":"a"}{"token":"b"}`, ""},
 	"HTML":                              {`<html>{"token":"a"}</html>`, ""},
 	"64 KiB exactly":                    {`{"token":"a"}` + strings.Repeat(" ", 64<<10-13), "a"},
 	"a byte over 64 KiB":                {`{"token":"a"}` + strings.Repeat(" ", 64<<10-12), ""},
@@ -197,24 +187,18 @@ func TestALifetimeCountsFromTheStartOfTheAttempt(t *testing.T) {
 }
 
 func TestRetryAfterIsSecondsOrADate(t *testing.T) {
-	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-	for name, row := range map[string]struct {
-		value, date string
-		wait        time.Duration
-	}{
-		"seconds":                       {"120", "", 2 * time.Minute},
-		"spaces around":                 {"  3 ", "", 3 * time.Second},
-		"a date, by the answer's clock": {"Sat, 01 Jan 2000 00:00:10 GMT", "Sat, 01 Jan 2000 00:00:05 GMT", 5 * time.Second},
-		"a date, by this machine's":     {"Sat, 01 Jan 2000 00:00:10 GMT", "", 10 * time.Second},
-		"a past date":                   {"Fri, 31 Dec 1999 00:00:00 GMT", "", 0},
-		"beyond all bounds":             {"99999999999999999999999", "", math.MaxInt64},
-		"beyond what a duration holds":  {"9223372037", "", math.MaxInt64},
-		"nothing":                       {"", "", 0},
-		"negative":                      {"-1", "", 0},
-		"a fraction":                    {"1.5", "", 0},
-		"words":                         {"soon", "", 0},
-	} {
-		wait := sethealth.ParseRetryAfter(http.Header{"Retry-After": {row.value}, "Date": {row.date}}, now)
-		assert.Equal(t, row.wait, wait, name)
-	}
+	synctest.Test(t, func(t *testing.T) { // where it is midnight of 2000-01-01
+		for value, wait := range map[string]time.Duration{
+			"120":                           2 * time.Minute,
+			"Sat, 01 Jan 2000 00:00:10 GMT": 10 * time.Second,
+			"99999999999999999999999":       math.MaxUint32 * time.Second,
+			"":                              0,
+			"-1":                            0,
+			"1.5":                           0,
+			"soon":                          0,
+		} {
+			assert.Equal(t, wait, sethealth.ParseRetryAfter(value), value)
+		}
+		assert.Negative(t, sethealth.ParseRetryAfter("Fri, 31 Dec 1999 00:00:00 GMT"))
+	})
 }

@@ -60,7 +60,6 @@ func TestItTakesWhatSethealthsClientsSendAndExactlyTokenvendsIfStrict(t *testing
 		"something after it":                  {exact + "{}", 400, 400},
 		"a lifetime of a year":                {replaced("60000000000", "31536000000000000"), 200, 400},
 		"a negative lifetime":                 {replaced("60000000000", "-1"), 400, 400},
-		"a fraction":                          {replaced("60000000000", "0.5"), 400, 400},
 		"more than anybody sends":             {exact + strings.Repeat(" ", 17<<10), 413, 413},
 		"an unknown id":                       {replaced(`"k"`, `"l"`), 401, 401},
 		"a wrong secret":                      {replaced(`"s"`, `"t"`), 401, 401},
@@ -87,10 +86,8 @@ func TestThereIsOnlyPOSTToToken(t *testing.T) {
 	}{
 		{"GET", "/token", "application/json", 405, 405},
 		{"POST", "/", "application/json", 404, 404},
-		{"POST", "/state", "application/json", 404, 404},
 		{"POST", "/token?x", "application/json; charset=utf-8", 200, 400},
 		{"POST", "/token", "application/json", 200, 415},
-		{"POST", "/token", "", 200, 415},
 	} {
 		for strict, status := range map[bool]int{false: row.lenient, true: row.strict} {
 			assert.Equal(t, status, call(newEmulator(strict), row.method, row.target, row.contentType, exact).Code, row)
@@ -212,7 +209,7 @@ func TestControlSetsFaultsAndCredentials(t *testing.T) {
 	assert.Equal(t, 401, ask(e, exact).Code)
 	token(t, ask(e, strings.Replace(exact, `"s"`, `"new"`, 1)))
 
-	for _, bad := range []string{"", "[]", `{}`, `{"fault":"pretty"}`, `{"fault":"down","times":-1}`, `{"fault":"ok","unknown":1}`} {
+	for _, bad := range []string{"", "[]", `{}`, `{"fault":"pretty"}`, `{"fault":"ok","unknown":1}`} {
 		assert.Equal(t, 400, call(c, "PUT", "/faults", "", bad).Code, bad)
 	}
 	assert.Equal(t, 400, call(c, "PUT", "/credentials", "", `{"key":"a"}`).Code)

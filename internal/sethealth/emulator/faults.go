@@ -1,7 +1,6 @@
 package emulator
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -16,13 +15,13 @@ type Fault struct {
 	Times int
 }
 
-var named = map[string]Fault{
-	"ok":      {},
-	"slow":    {Play: slow},
-	"down":    {Play: always(http.StatusServiceUnavailable, "error", "unavailable")},
-	"refuse":  {Play: always(http.StatusUnauthorized, "error", "unauthorized")},
-	"invalid": {Play: always(http.StatusOK, "token", nil)},
-	"revoke":  {},
+var named = map[string]func(http.ResponseWriter, *http.Request) bool{
+	"ok":      nil,
+	"slow":    slow,
+	"down":    always(http.StatusServiceUnavailable, "error", "unavailable"),
+	"refuse":  always(http.StatusUnauthorized, "error", "unauthorized"),
+	"invalid": always(http.StatusOK, "token", nil),
+	"revoke":  nil,
 }
 
 // Set replaces the fault; the zero Fault is none.
@@ -35,20 +34,17 @@ func (e *Emulator) Set(f Fault) {
 // SetNamed replaces the fault: ok for none, slow, down, refuse, invalid. The fault revoke ends any other, and
 // refuses all tokens that were issued until now. Times is as in [Fault].
 func (e *Emulator) SetNamed(name string, times int) error {
-	fault, known := named[name]
+	play, known := named[name]
 	if !known {
 		return fmt.Errorf("there is no fault %q; there are ok, slow, down, refuse, invalid, revoke", name)
 	}
-	if times < 0 {
-		return errors.New("times must not be negative")
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fault = Fault{}
+	if play != nil {
+		e.fault = Fault{name, play, times}
 	}
-	if fault.Play != nil {
-		fault.Name, fault.Times = name, times
-	}
-	e.Set(fault)
 	if name == "revoke" {
-		e.mu.Lock()
-		defer e.mu.Unlock()
 		e.revoked = len(e.tokens)
 	}
 	return nil
