@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -130,7 +131,7 @@ func (c *Client) connect() *generation {
 		Proxy: Proxy,
 		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 			if resp.StatusCode != http.StatusOK {
-				return proxyRefused(resp.StatusCode)
+				return &Error{Reason: "the proxy of HTTPS_PROXY refused with status " + strconv.Itoa(resp.StatusCode)}
 			}
 			return nil
 		},

@@ -8,13 +8,8 @@ import (
 	"errors"
 	"io"
 	"net"
-	"strconv"
 	"syscall"
 )
-
-func proxyRefused(status int) *Error {
-	return &Error{Reason: "the proxy of HTTPS_PROXY refused with status " + strconv.Itoa(status)}
-}
 
 // Explain names what failed without quoting err: clients put what a server sent into some of their errors, and
 // x509 what stands in a certificate. An error that is not known becomes otherwise.
