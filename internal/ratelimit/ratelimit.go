@@ -56,9 +56,9 @@ func (Rate) MustBe() string {
 
 // Shared is a limit that several processes have in common.
 type Shared interface {
-	// Allow counts a request against a limit of burst in each period, and returns how long to wait for it; 0 if
-	// it may pass now. An error says that it cannot tell.
-	Allow(ctx context.Context, user sethealth.User, burst int, period time.Duration) (wait time.Duration, err error)
+	// Allow counts a request that costs interval of a burst, and returns how long to wait for it; 0 if it may
+	// pass now. An error says that it cannot tell.
+	Allow(ctx context.Context, user sethealth.User, interval, burst time.Duration) (wait time.Duration, err error)
 }
 
 // Options are what a [Limiter] is made of.
@@ -115,7 +115,7 @@ func (l *Limiter) Allow(ctx context.Context, user sethealth.User) (retryAfter ti
 // rate algorithm: each request moves the time when the burst is whole again by one interval.
 func (l *Limiter) wait(ctx context.Context, user sethealth.User) (wait time.Duration) {
 	if l.options.Shared != nil {
-		if wait, err := l.options.Shared.Allow(ctx, user, l.options.Rate.N, l.options.Rate.Per); err == nil {
+		if wait, err := l.options.Shared.Allow(ctx, user, l.interval, l.burst); err == nil {
 			return wait
 		}
 	}
@@ -127,5 +127,5 @@ func (l *Limiter) wait(ctx context.Context, user sethealth.User) (wait time.Dura
 		}
 		return whole, otter.WriteOp
 	})
-	return max(wait, 0)
+	return wait
 }

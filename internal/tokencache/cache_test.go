@@ -117,24 +117,6 @@ func TestAFailureIsRememberedForOneSecondWhileTheCachedTokenStandsIn(t *testing.
 	})
 }
 
-func TestUsersDoNotNoticeAnOutageUntilTheirTokensExpire(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, &source{ttl: 30 * time.Second}, life(30*time.Second, 8*time.Second))
-		defer r.Close()
-		r.issue("alice")
-		r.broken.Store(true)
-		var served time.Duration
-		for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-			if _, err := r.Issue(t.Context(), alice, sethealth.Request{}); err != nil {
-				break
-			}
-			served = time.Since(began)
-		}
-		assert.Equal(t, 25*time.Second, served)
-		assert.LessOrEqual(t, r.calls.Load(), int64(1+12), "about one call a second")
-	})
-}
-
 func TestACachedTokenDoesNotExpireWhileANewOneIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &source{ttl: time.Hour})

@@ -26,14 +26,11 @@ if wait > 0 then return wait end
 redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - now) / 1000))
 return 0`
 
-// Allow counts one request against a limit of burst requests in each period, which all replicas share, and
-// returns how long to wait for it; 0 if it may pass now. The error says that Redis cannot tell.
-func (r *Redis) Allow(ctx context.Context, user sethealth.User, burst int, period time.Duration) (wait time.Duration, err error) {
+// Allow counts a request against a limit that all replicas share, and returns how long to wait for it; 0 if it
+// may pass now. Each request costs interval of burst. The error says that Redis cannot tell.
+func (r *Redis) Allow(ctx context.Context, user sethealth.User, interval, burst time.Duration) (wait time.Duration, err error) {
 	name := r.namespace().key("limit", user.Key())
-	interval := period / time.Duration(burst)
-	commands, err := r.do(ctx, "limit", func(pipe redis.Pipeliner) {
-		queueLimit(pipe, name, interval, interval*time.Duration(burst))
-	})
+	commands, err := r.do(ctx, "limit", func(pipe redis.Pipeliner) { queueLimit(pipe, name, interval, burst) })
 	if err != nil {
 		return 0, err
 	}
