@@ -154,14 +154,6 @@ func (c *Cache) keep(user sethealth.User, token sethealth.Token) {
 	c.tokens.Set(user, e)
 }
 
-// standIn is the cached token in place of a new one, as long as it has some time left.
-func (c *Cache) standIn(user sethealth.User) (token sethealth.Token, ok bool) {
-	e := c.lookup(user)
-	token = e.token
-	token.Source = sethealth.Stale
-	return token, e.left() >= staleLife
-}
-
 // reject remembers that Sethealth refused one of the user's tokens.
 func (c *Cache) reject(user sethealth.User, id string) {
 	c.rejected.Set(rejection{user, id}, struct{}{})

@@ -41,7 +41,9 @@ func (c *Cache) fresh(ctx context.Context, user sethealth.User, r sethealth.Requ
 			}
 			continue
 		}
-		if token, ok := c.standIn(user); ok {
+		if cached := c.lookup(user); cached.left() >= staleLife {
+			token = cached.token
+			token.Source = sethealth.Stale
 			return token, nil
 		}
 		if wait.Err() == nil || ctx.Err() != nil {
