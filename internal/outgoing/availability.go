@@ -21,13 +21,13 @@ type lastResult struct {
 	err error
 }
 
-// NewAvailability is the state of a dependency that was not asked yet.
+// NewAvailability returns the state of a dependency that has not been asked yet.
 func NewAvailability(name string, log *slog.Logger) *Availability {
 	return &Availability{name: name, log: log}
 }
 
-// Record notes how a request to the dependency ended; ctx is the caller's. A caller that left says nothing
-// about the dependency.
+// Record records the result of a request to the dependency, unless the caller has cancelled its ctx: that says
+// nothing about the dependency.
 func (a *Availability) Record(ctx context.Context, err error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return
@@ -41,7 +41,7 @@ func (a *Availability) Record(ctx context.Context, err error) {
 	}
 }
 
-// String is one line for the operator.
+// String describes the state in one line.
 func (a *Availability) String() string {
 	last := a.last.Load()
 	if last == nil {

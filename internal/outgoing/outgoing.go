@@ -1,6 +1,6 @@
-// Package outgoing is the one way in which the service asks another system over HTTP: no redirect is
-// followed, no cookie kept, no answer read without a bound, no plain-http request sent through a proxy,
-// and what fails is put into fixed words, because errors of net/http quote what the other side sent.
+// Package outgoing is the HTTP client for every request to another system. It follows no redirects, keeps no
+// cookies, bounds every answer, sends no plain-http request through a proxy, and describes failures in fixed
+// words, because errors of net/http quote what the server sent.
 package outgoing
 
 import (
@@ -28,31 +28,31 @@ const (
 type Options struct {
 	// MaxAnswer bounds the body of an answer, in bytes.
 	MaxAnswer int64
-	// MaxConns bounds the connections to one host; more requests wait within their own time.
+	// MaxConns bounds the connections to one host; further requests wait within their own deadline.
 	MaxConns int
 	// DialTimeout bounds connecting and the TLS handshake, each.
 	DialTimeout time.Duration
-	// TLS is for others than the authorities of this machine; it may be nil.
+	// TLS replaces the default TLS configuration; it may be nil.
 	TLS *tls.Config
-	// Transport takes the place of the network, for tests.
+	// Transport replaces the network in tests.
 	Transport http.RoundTripper
 
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Client asks other systems. It is safe for concurrent use.
+// Client sends requests to other systems. It is safe for concurrent use.
 type Client struct {
 	options Options
 	current atomic.Pointer[generation]
 }
 
-// generation is a set of connections of one age.
+// generation is a transport with connections of about the same age.
 type generation struct {
 	transport *http.Transport
-	born      time.Time
+	created   time.Time
 }
 
-// New makes a Client. Close it after use.
+// New returns a Client. Close it after use.
 func New(o Options) *Client {
 	o.dial = (&net.Dialer{Timeout: o.DialTimeout, KeepAlive: 15 * time.Second}).DialContext
 	c := &Client{options: o}
@@ -60,15 +60,15 @@ func New(o Options) *Client {
 	return c
 }
 
-// Answer is a whole answer. The body is read for a success alone.
+// Answer is a complete response. The body is read only for a 2xx.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
 }
 
-// Ask sends the request and reads the answer within the request's context. Its error is an [*Error]; with one, status
-// and header are there if they came.
+// Ask sends the request and reads the answer within the request's context. Its error is an [*Error]; status and
+// header are set even then if they were received.
 func (c *Client) Ask(req *http.Request) (Answer, error) {
 	start := time.Now()
 	answer, err := c.exchange(req)
@@ -82,7 +82,7 @@ func (c *Client) Ask(req *http.Request) (Answer, error) {
 	return answer, failure
 }
 
-// exchange uses the transport itself: unlike http.Client it follows no redirect and keeps no cookie.
+// exchange uses the transport directly, which unlike http.Client follows no redirects and keeps no cookies.
 func (c *Client) exchange(req *http.Request) (Answer, error) {
 	resp, err := c.transport().RoundTrip(req)
 	if err != nil {
@@ -91,8 +91,8 @@ func (c *Client) exchange(req *http.Request) (Answer, error) {
 	defer resp.Body.Close()
 	answer := Answer{Status: resp.StatusCode, Header: resp.Header}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		// A short rest is read so that the connection can be used again. After a switch of protocols the
-		// body is the bare connection, which no time-out ends.
+		// Discard a short body so that the connection can be reused. After a switch of protocols the body is
+		// the raw connection, which no time-out ends.
 		if length := resp.ContentLength; length >= 0 && length <= c.options.MaxAnswer && resp.StatusCode != http.StatusSwitchingProtocols {
 			_, _ = io.CopyN(io.Discard, resp.Body, length)
 		}
@@ -115,19 +115,19 @@ func (c *Client) transport() http.RoundTripper {
 	return c.current.Load().transport
 }
 
-// renew makes the next request dial anew if the connections are older than that. Of many requests that
-// time out together the first one does it for all. What is in flight ends on its own connection.
+// renew makes further requests use new connections if the current ones were opened before that time. Of many
+// requests that time out together, only the first renews them. Requests in flight keep their connections.
 func (c *Client) renew(before time.Time) {
-	if g := c.current.Load(); g.born.Before(before) && c.current.CompareAndSwap(g, c.connect()) {
+	if g := c.current.Load(); g.created.Before(before) && c.current.CompareAndSwap(g, c.connect()) {
 		g.transport.CloseIdleConnections()
 	}
 }
 
-// Close closes the idle connections. Requests under way go on.
+// Close closes the idle connections. Requests in flight continue.
 func (c *Client) Close() { c.current.Load().transport.CloseIdleConnections() }
 
 func (c *Client) connect() *generation {
-	return &generation{born: time.Now(), transport: &http.Transport{
+	return &generation{created: time.Now(), transport: &http.Transport{
 		Proxy: Proxy,
 		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 			if resp.StatusCode != http.StatusOK {
@@ -136,7 +136,7 @@ func (c *Client) connect() *generation {
 			return nil
 		},
 		DialContext:            c.options.dial,
-		TLSClientConfig:        c.options.TLS.Clone(), // TLS 1.2 is the least of every client
+		TLSClientConfig:        c.options.TLS.Clone(), // clients require TLS 1.2 by default
 		TLSHandshakeTimeout:    c.options.DialTimeout,
 		ForceAttemptHTTP2:      true,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
@@ -144,12 +144,12 @@ func (c *Client) connect() *generation {
 		MaxIdleConnsPerHost:    c.options.MaxConns,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeader,
-		DisableCompression:     true, // an answer cannot unpack to more than it is
+		DisableCompression:     true, // no decompression bombs
 	}}
 }
 
-// Proxy is that of HTTPS_PROXY and NO_PROXY, which sees a tunnel alone. Through one for plain http it would
-// see cookies and tokens.
+// Proxy returns the proxy for an https request, from HTTPS_PROXY and NO_PROXY. Plain http never uses one: the
+// proxy would see cookies and tokens, where of https it sees only a tunnel.
 func Proxy(req *http.Request) (*url.URL, error) {
 	if req.URL.Scheme != "https" {
 		return nil, nil
@@ -157,16 +157,16 @@ func Proxy(req *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(req)
 }
 
-// Error is why there was no answer, in words of ours.
+// Error says in fixed words why a request failed.
 type Error struct {
 	Reason string
-	// Timeout: the other side did not answer in time.
+	// Timeout reports that there was no answer in time.
 	Timeout bool
 }
 
 func (e *Error) Error() string { return e.Reason }
 
-// ErrTooLarge is the [*Error] of an answer larger than MaxAnswer: there was one, and it is of no use.
+// ErrTooLarge is the [*Error] for an answer larger than MaxAnswer.
 var ErrTooLarge = &Error{Reason: "the answer is too large"}
 
 // IsTimeout reports whether an error of [Client.Ask] is a time-out.

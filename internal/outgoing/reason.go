@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// Explain names what failed without quoting err: clients put what a server sent into some of their errors, and
-// x509 what stands in a certificate. An error that is not known becomes otherwise.
-func Explain(ctx context.Context, err error, otherwise string) *Error {
+// Explain describes err in fixed words and never quotes it: errors of clients may hold what a server sent, and
+// those of x509 what a certificate says. For an unknown error the reason is fallback.
+func Explain(ctx context.Context, err error, fallback string) *Error {
 	if known, ok := errors.AsType[*Error](err); ok {
 		return known
 	}
@@ -23,7 +23,7 @@ func Explain(ctx context.Context, err error, otherwise string) *Error {
 	if timeout, ok := errors.AsType[net.Error](err); ctx.Err() != nil || ok && timeout.Timeout() {
 		return &Error{Reason: "no answer in time", Timeout: true}
 	}
-	reason := cmp.Or(reasonOf(err), otherwise)
+	reason := cmp.Or(reasonOf(err), fallback)
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "proxyconnect" {
 		reason = "the proxy of HTTPS_PROXY cannot be reached: " + reason
 	}
@@ -49,7 +49,7 @@ func reasonOf(err error) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return "the server does not speak TLS"
 	}
-	// crypto/tls wraps an alert of either side in these words.
+	// This is how crypto/tls wraps an alert of either side.
 	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") {
 		return "the TLS handshake failed"
 	}

@@ -1,5 +1,5 @@
-// Package ratelimit bounds how often one user gets a token: a burst of so many, then one at a time at an even
-// pace. It knows nothing of HTTP, sessions or tokens.
+// Package ratelimit limits how often a user gets a token: a burst, then an even rate. It knows nothing about
+// HTTP, sessions or tokens.
 package ratelimit
 
 import (
@@ -22,13 +22,13 @@ type Config struct {
 	Rate Rate `envconfig:"RATE_LIMIT" group:"Limits" default:"60/1m" desc:"tokens per user, as N/duration; off for no limit"`
 }
 
-// Rate is N per Per; the zero Rate is no limit.
+// Rate is N requests per Per. The zero Rate is no limit.
 type Rate struct {
 	N   int
 	Per time.Duration
 }
 
-var errRate = errors.New("no rate")
+var errRate = errors.New("not a rate")
 
 // Decode implements envconfig.Decoder.
 func (r *Rate) Decode(value string) error {
@@ -54,35 +54,35 @@ func (Rate) MustBe() string {
 	return "N/duration, such as 60/1m, with N from 1 to 1000000, a duration from 1ms to 24h and at most a million a second; or off"
 }
 
-// Shared is a limit that several processes have in common.
+// Shared is a limit that is shared by several processes.
 type Shared interface {
-	// Allow counts a request that costs interval of a burst, and returns how long to wait for it; 0 if it may
-	// pass now. An error says that it cannot tell.
+	// Allow counts one request, which uses up interval of burst, and returns how long it has to wait; 0 if it
+	// is allowed now. An error means that the limit cannot decide.
 	Allow(ctx context.Context, user sethealth.User, interval, burst time.Duration) (wait time.Duration, err error)
 }
 
-// Options are what a [Limiter] is made of.
+// Options configure a [Limiter].
 type Options struct {
 	Rate Rate
-	// Size is how many users are remembered; one who is forgotten starts with a whole burst.
+	// Size bounds the users that are remembered. A user who is forgotten starts with a full burst.
 	Size       int
-	Shared     Shared // is asked first; nil for none
+	Shared     Shared // asked first; nil for none
 	Registerer prometheus.Registerer
 }
 
 // Limiter is a limit per user.
 type Limiter struct {
 	options         Options
-	interval, burst time.Duration // what one request costs, and a whole burst
-	made            time.Time
-	// users holds when the burst of each is whole again, since made, by a hash of the user: it takes three
-	// quarters of the memory, and two users of one hash, which nobody can bring about, would share a limit.
+	interval, burst time.Duration // what one request uses up, and a full burst
+	start           time.Time
+	// users holds, for the hash of each user, the time since start at which the burst is full again. Hashes
+	// save a quarter of the memory. Two users with the same hash, which nobody can cause, would share a limit.
 	users           *otter.Cache[uint64, time.Duration]
 	seed            maphash.Seed
 	allowed, denied prometheus.Counter
 }
 
-// New makes a Limiter of a valid Rate that is not zero.
+// New returns a Limiter for a valid Rate that is not zero.
 func New(o Options) *Limiter {
 	decisions := promauto.With(o.Registerer).NewCounterVec(prometheus.CounterOpts{
 		Name: "tokenvend_ratelimit_decisions_total",
@@ -90,7 +90,7 @@ func New(o Options) *Limiter {
 	}, []string{"decision"})
 	interval := o.Rate.Per / time.Duration(o.Rate.N)
 	l := &Limiter{
-		options: o, interval: interval, burst: interval * time.Duration(o.Rate.N), made: time.Now(), seed: maphash.MakeSeed(),
+		options: o, interval: interval, burst: interval * time.Duration(o.Rate.N), start: time.Now(), seed: maphash.MakeSeed(),
 		users:   otter.Must(&otter.Options[uint64, time.Duration]{MaximumSize: o.Size, Logger: &otter.NoopLogger{}}),
 		allowed: decisions.WithLabelValues("allowed"), denied: decisions.WithLabelValues("denied"),
 	}
@@ -100,8 +100,8 @@ func New(o Options) *Limiter {
 	return l
 }
 
-// Allow counts one request of a user and reports whether it may pass. If not, retryAfter says when the next
-// one may, and nothing was counted.
+// Allow counts one request of a user and reports whether it is allowed. If not, it is not counted, and the next
+// one is allowed after retryAfter.
 func (l *Limiter) Allow(ctx context.Context, user sethealth.User) (retryAfter time.Duration, ok bool) {
 	if wait := l.wait(ctx, user); wait > 0 {
 		l.denied.Inc()
@@ -111,21 +111,21 @@ func (l *Limiter) Allow(ctx context.Context, user sethealth.User) (retryAfter ti
 	return 0, true
 }
 
-// wait decides by the shared limit or, if that cannot tell, by this process alone. Both are the generic cell
-// rate algorithm: each request moves the time when the burst is whole again by one interval.
+// wait asks the shared limit or, if that cannot decide, the one in memory. Both use the generic cell rate
+// algorithm: each request moves the time at which the burst is full again by one interval.
 func (l *Limiter) wait(ctx context.Context, user sethealth.User) (wait time.Duration) {
 	if l.options.Shared != nil {
 		if wait, err := l.options.Shared.Allow(ctx, user, l.interval, l.burst); err == nil {
 			return wait
 		}
 	}
-	now := time.Since(l.made)
-	l.users.Compute(maphash.Comparable(l.seed, user), func(whole time.Duration, _ bool) (time.Duration, otter.ComputeOp) {
-		whole = max(whole, now) + l.interval
-		if wait = whole - now - l.burst; wait > 0 {
+	now := time.Since(l.start)
+	l.users.Compute(maphash.Comparable(l.seed, user), func(full time.Duration, _ bool) (time.Duration, otter.ComputeOp) {
+		full = max(full, now) + l.interval
+		if wait = full - now - l.burst; wait > 0 {
 			return 0, otter.CancelOp
 		}
-		return whole, otter.WriteOp
+		return full, otter.WriteOp
 	})
 	return wait
 }

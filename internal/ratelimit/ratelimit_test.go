@@ -30,7 +30,7 @@ func newLimiter(n int, per time.Duration, change ...func(*ratelimit.Options)) *r
 	return ratelimit.New(o)
 }
 
-func TestABurstThenAnEvenPace(t *testing.T) {
+func TestABurstThenAnEvenRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(60, time.Minute)
 		passes := func(user string) bool { _, ok := l.Allow(t.Context(), sethealth.User{Name: user}); return ok }
@@ -54,7 +54,7 @@ func TestABurstThenAnEvenPace(t *testing.T) {
 		for range 60 {
 			require.True(t, passes("alice"))
 		}
-		require.False(t, passes("alice"), "idle time is worth one burst and no more")
+		require.False(t, passes("alice"), "idle time earns one burst and no more")
 	})
 }
 
@@ -75,7 +75,7 @@ func TestSimultaneousRequestsShareOneBurst(t *testing.T) {
 	})
 }
 
-// shared is a limit elsewhere.
+// shared is a fake of a shared limit.
 type shared struct {
 	wait time.Duration
 	err  error
@@ -87,7 +87,7 @@ func (s *shared) Allow(_ context.Context, user sethealth.User, interval, burst t
 	return s.wait, s.err
 }
 
-func TestTheSharedLimitDecidesUnlessItCannotTell(t *testing.T) {
+func TestTheSharedLimitDecidesUnlessItFails(t *testing.T) {
 	s, reg := &shared{wait: time.Second}, prometheus.NewRegistry()
 	l := newLimiter(2, time.Hour, func(o *ratelimit.Options) { o.Shared, o.Registerer = s, reg })
 	retryAfter, ok := l.Allow(t.Context(), alice)

@@ -10,19 +10,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// Build is which program this is.
+// Build identifies the program.
 type Build struct {
-	Version string // as released, "dev" otherwise
-	Commit  string // the revision it was built from, "unknown" if the build did not say
-	Go      string // the Go version that built it
+	Version string // "dev" unless it is a release
+	Commit  string // the revision, "unknown" if it was not recorded
+	Go      string // the version of Go that built it
 }
 
-// ReadBuild completes what the linker was told with what the Go toolchain recorded.
+// ReadBuild fills in values that the linker did not set from the build information that Go records.
 func ReadBuild(version, commit string) Build {
 	b := Build{Version: version, Commit: commit, Go: runtime.Version()}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if b.Version == "" && info.Main.Version != "(devel)" {
-			b.Version = strings.TrimPrefix(info.Main.Version, "v") // as a release writes it
+			b.Version = strings.TrimPrefix(info.Main.Version, "v") // releases have no v
 		}
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
@@ -35,7 +35,7 @@ func ReadBuild(version, commit string) Build {
 	return b
 }
 
-// NewRegistry is a registry of the program's own, with the Go runtime, the process and the build on it.
+// NewRegistry returns a registry with metrics of the Go runtime, the process and the build.
 func NewRegistry(b Build) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{

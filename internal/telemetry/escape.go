@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// escaper escapes what slog leaves as it is and a terminal or a viewer would act on: in JSON, C1 control
-// characters, marks of writing direction and all else that cannot be printed; in text, DEL.
+// escaper escapes characters that slog writes unchanged although a terminal or log viewer may interpret them:
+// DEL and, in JSON, also C1 controls, bidirectional marks and everything else that is not printable.
 type escaper struct{ to io.Writer }
 
 func (e escaper) Write(line []byte) (int, error) {
@@ -21,7 +21,7 @@ func (e escaper) Write(line []byte) (int, error) {
 	return e.to.Write(line)
 }
 
-// escape copies a line, of which the first bytes need no look.
+// escape returns an escaped copy of line, whose first plain bytes need no escaping.
 func escape(line []byte, plain int) []byte {
 	escaped := append(make([]byte, 0, 2*len(line)), line[:plain]...)
 	for rest := line[plain:]; len(rest) > 0; {

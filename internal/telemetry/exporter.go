@@ -20,10 +20,10 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// newExporter makes the exporter of variables that [checkTracing] has passed.
+// newExporter creates the exporter from variables that [checkTracing] has accepted.
 func newExporter(ctx context.Context) (*otlptrace.Exporter, error) {
 	if protocol() == "grpc" {
-		// gRPC would print to standard error by itself.
+		// By default, gRPC logs to standard error.
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 		return otlptracegrpc.New(ctx)
 	}
@@ -36,12 +36,12 @@ func newExporter(ctx context.Context) (*otlptrace.Exporter, error) {
 	}))
 }
 
-// collector asks the collector as every other system is asked, so that no redirect is followed: the headers
-// may hold a credential, which is for the host that was named.
+// collector sends requests through an [outgoing.Client], which follows no redirects: the headers may hold a
+// credential that is meant for the configured host alone.
 type collector struct{ client *outgoing.Client }
 
-// RoundTrip makes an error of any answer that is neither a success nor to be retried by the library, without
-// the body, which may repeat the headers.
+// RoundTrip returns an error for every status except successes and those that the library retries. The error
+// leaves out the body, which may repeat the headers.
 func (c collector) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := c.client.Ask(r)
 	if err != nil {
@@ -55,7 +55,7 @@ func (c collector) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: answer.Status, Header: answer.Header, Body: body, Request: r}, nil
 }
 
-// exportErrors logs failed exports at most once a minute, in words of ours: the library's may quote a peer.
+// exportErrors logs failed exports at most once a minute, with fixed texts: the library's may quote the collector.
 type exportErrors struct {
 	log  *slog.Logger
 	once rate.Sometimes
@@ -65,7 +65,7 @@ type exportErrors struct {
 func (e *exportErrors) Handle(err error) {
 	reason := outgoing.Explain(context.Background(), err, "the collector does not accept the spans").Reason
 	if answer, ok := status.FromError(err); ok {
-		reason = "gRPC status " + answer.Code().String() // its words may be the collector's
+		reason = "gRPC status " + answer.Code().String() // its message may be the collector's
 	}
 	e.once.Do(func() { e.log.Warn("spans could not be exported", "reason", reason) })
 }

@@ -42,8 +42,8 @@ func (c *collector) Export(ctx context.Context, r *collectorpb.ExportTraceServic
 	return &collectorpb.ExportTraceServiceResponse{}, nil
 }
 
-// overGRPC sends one span to a collector, which is served once the exporter has been made.
-func overGRPC(t *testing.T, c *collector) (log *bytes.Buffer) {
+// exportByGRPC exports one span to a collector, which starts after the exporter was created.
+func exportByGRPC(t *testing.T, c *collector) (log *bytes.Buffer) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -58,22 +58,21 @@ func overGRPC(t *testing.T, c *collector) (log *bytes.Buffer) {
 	return log
 }
 
-func TestSpansGoByGRPCToo(t *testing.T) {
+func TestSpansAreExportedByGRPC(t *testing.T) {
 	c := &collector{received: make(chan *collectorpb.ExportTraceServiceRequest, 1)}
-	log := overGRPC(t, c)
+	log := exportByGRPC(t, c)
 	assert.Equal(t, "POST /token", (<-c.received).ResourceSpans[0].ScopeSpans[0].Spans[0].Name)
 	assert.Equal(t, []string{"a canary"}, c.apiKey)
 	assert.Empty(t, log.String())
 }
 
-func TestACollectorThatRefusesByGRPCIsLoggedByItsCodeAlone(t *testing.T) {
-	log := overGRPC(t, &collector{fails: status.Error(codes.Unauthenticated, "a canary")})
+func TestAFailedExportByGRPCIsLoggedByItsCodeAlone(t *testing.T) {
+	log := exportByGRPC(t, &collector{fails: status.Error(codes.Unauthenticated, "a canary")})
 	assert.Contains(t, log.String(), "gRPC status Unauthenticated")
 	assert.NotContains(t, log.String(), "canary")
 }
 
-// Every failure is one line in the log, in our words.
-func TestAFailingCollectorIsLoggedOnceAndNotInItsOwnWords(t *testing.T) {
+func TestAFailingCollectorIsLoggedOnceWithAFixedText(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
 	t.Cleanup(other.Close)
 	for name, row := range map[string]struct {
@@ -88,7 +87,7 @@ func TestAFailingCollectorIsLoggedOnceAndNotInItsOwnWords(t *testing.T) {
 			http.Error(w, r.Header.Get("Api-Key"), http.StatusBadRequest)
 		}, "the collector answered 400"},
 		"it hangs up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "the connection was closed without an answer"},
-		"it takes a part": {func(w http.ResponseWriter, _ *http.Request) {
+		"it accepts only a part": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/x-protobuf")
 			_, _ = w.Write([]byte("\x0a\x0a\x08\x01\x12\x06canary")) // partial_success{rejected_spans: 1, error_message}
 		}, "the collector does not accept the spans"},
@@ -111,7 +110,7 @@ func TestAFailingCollectorIsLoggedOnceAndNotInItsOwnWords(t *testing.T) {
 	}
 }
 
-func TestACollectorOfAPrivateAuthorityIsTrustedByItsFile(t *testing.T) {
+func TestAPrivateAuthorityIsTrustedFromItsFile(t *testing.T) {
 	var asked atomic.Bool
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Store(true) }))
 	server.Config.ErrorLog = stdlog.New(io.Discard, "", 0)
@@ -130,7 +129,7 @@ func TestACollectorOfAPrivateAuthorityIsTrustedByItsFile(t *testing.T) {
 	assert.True(t, asked.Load())
 }
 
-func TestACollectorThatHangsDoesNotHoldUpTheEnd(t *testing.T) {
+func TestAHangingCollectorDoesNotDelayShutdown(t *testing.T) {
 	asked, hang := make(chan struct{}), make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		close(asked)

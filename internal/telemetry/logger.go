@@ -1,5 +1,5 @@
-// Package telemetry is what an operator sees of the program: its log, its metrics registry, its traces and
-// its build. It knows nothing of tokens or sessions.
+// Package telemetry provides what an operator sees of the program: log, metrics registry, traces and build
+// information. It knows nothing about tokens or sessions.
 package telemetry
 
 import (
@@ -12,13 +12,13 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// Config is how the log is written.
+// Config configures the log.
 type Config struct {
 	Level  string `envconfig:"LOG_LEVEL" group:"Log" default:"info" desc:"debug, info, warn, error; audit records are written at every level"`
 	Format string `envconfig:"LOG_FORMAT" group:"Log" default:"json" desc:"json, text"`
 }
 
-// Validate reports every wrong variable, those of tracing too.
+// Validate reports every invalid variable, including those of tracing.
 func (c *Config) Validate() error {
 	var p setting.Problems
 	p.OneOf("LOG_LEVEL", c.Level, "debug", "info", "warn", "error")
@@ -27,8 +27,8 @@ func (c *Config) Validate() error {
 	return p.Err()
 }
 
-// NewLogger writes JSON lines, or logfmt-like text, with times in UTC, through a writer that never holds up
-// the program. Close the writer at the end.
+// NewLogger returns a logger that writes JSON lines or logfmt-like text, with times in UTC, through a writer
+// that never blocks the program. Close the writer at the end.
 func NewLogger(to io.Writer, c Config, reg prometheus.Registerer) (*slog.Logger, *LogWriter) {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.Level)) // validated
@@ -40,13 +40,13 @@ func NewLogger(to io.Writer, c Config, reg prometheus.Registerer) (*slog.Logger,
 	return slog.New(handler{slog.NewJSONHandler(escaper{writer}, options), level}), writer
 }
 
-// handler decides what is logged, and turns times to UTC.
+// handler filters records by level and converts their times to UTC.
 type handler struct {
 	slog.Handler
 	level slog.Level
 }
 
-// Enabled lets audit records pass at every level.
+// Enabled implements slog.Handler. Audit records are enabled at every level.
 func (h handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= h.level || ctx.Value(auditKey{}) != nil
 }
@@ -69,5 +69,5 @@ func (h handler) WithGroup(name string) slog.Handler {
 
 type auditKey struct{}
 
-// Audit is the context of a record that is written at every LOG_LEVEL.
+// Audit is the context for records that are written at every LOG_LEVEL.
 var Audit = context.WithValue(context.Background(), auditKey{}, true)

@@ -26,7 +26,7 @@ type sink struct {
 	mu    sync.Mutex
 	text  strings.Builder
 	fails error
-	gate  chan struct{} // writes wait for it to be closed, if there is one
+	gate  chan struct{} // if set, writes wait until it is closed
 }
 
 func (s *sink) Write(p []byte) (int, error) {
@@ -81,7 +81,7 @@ func TestAuditRecordsAreWrittenAtEveryLevel(t *testing.T) {
 	}
 }
 
-func TestLinesAreInUTCAndInTheFormatAskedFor(t *testing.T) {
+func TestLinesAreInUTCAndInTheConfiguredFormat(t *testing.T) {
 	noon := time.Date(2026, 11, 23, 12, 0, 0, 5e8, time.FixedZone("east", 3600))
 	for format, want := range map[string]string{
 		"json": `{"time":"2026-11-23T11:00:00.5Z","level":"WARN","msg":"one","a":1,"g":{"b":"x y"}}` + "\n",
@@ -97,7 +97,7 @@ func TestLinesAreInUTCAndInTheFormatAskedFor(t *testing.T) {
 	}
 }
 
-func TestWhatATerminalWouldActOnIsEscaped(t *testing.T) {
+func TestUnprintableCharactersAreEscaped(t *testing.T) {
 	const hostile = "a\x00\r\n\x1b[31m\x7f\u0085\u061c\u200e\u202e\u2066\u2028\u00a0\ufeff\U000e0041é日z"
 	for format, want := range map[string]string{
 		"json": `"a\u0000\r\n\u001b[31m\u007f\u0085\u061c\u200e\u202e\u2066\u2028\u00a0\ufeff\udb40\udc41é日z"`,
@@ -116,7 +116,7 @@ func TestWhatATerminalWouldActOnIsEscaped(t *testing.T) {
 	}
 }
 
-func TestAllLinesAreWrittenWholeAndInOrderBeforeClose(t *testing.T) {
+func TestCloseWritesAllLinesInOrder(t *testing.T) {
 	to := &sink{}
 	log, writer, reg := newLogger(t, to, "info", "text")
 	for i := range 5000 {
@@ -132,7 +132,7 @@ func TestAllLinesAreWrittenWholeAndInOrderBeforeClose(t *testing.T) {
 	assert.Zero(t, lost(reg))
 }
 
-func TestAStalledLogHoldsUpNobodyAndItsLinesAreCounted(t *testing.T) {
+func TestAStalledLogBlocksNothingAndItsLostLinesAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to := &sink{gate: make(chan struct{})}
 		gate := to.gate
@@ -181,10 +181,10 @@ func TestAFailingLogLosesItsLinesAndRecovers(t *testing.T) {
 	})
 }
 
-// A slow reader frees some room again and again, so that each line could wait its time.
-func TestASlowLogHoldsUpNobodyForLongEither(t *testing.T) {
+// A slow reader frees some room from time to time, so that each line could wait anew.
+func TestASlowLogDoesNotBlockForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, writer, reg := newLogger(t, slowly(40*time.Millisecond), "info", "text")
+		log, writer, reg := newLogger(t, slowWriter(40*time.Millisecond), "info", "text")
 		start := time.Now()
 		for range 40_000 {
 			log.Info("m", "v", strings.Repeat("x", 300))
@@ -195,14 +195,14 @@ func TestASlowLogHoldsUpNobodyForLongEither(t *testing.T) {
 	})
 }
 
-type slowly time.Duration
+type slowWriter time.Duration
 
-func (s slowly) Write(p []byte) (int, error) {
+func (s slowWriter) Write(p []byte) (int, error) {
 	time.Sleep(time.Duration(s))
 	return len(p), nil
 }
 
-// fullDisk has room for some bytes and, once it is cleared, for all.
+// fullDisk accepts as many bytes as it has room for.
 type fullDisk struct {
 	text strings.Builder
 	room int
@@ -219,7 +219,7 @@ func (d *fullDisk) Write(p []byte) (int, error) {
 	return n, syscall.ENOSPC
 }
 
-func TestALineThatIsCutByAFullDiskDoesNotSpoilTheNext(t *testing.T) {
+func TestALineCutByAFullDiskDoesNotSpoilTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &fullDisk{room: 20}
 		log, writer, reg := newLogger(t, disk, "info", "json")

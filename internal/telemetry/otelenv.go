@@ -16,10 +16,10 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// The library goes on with defaults, in silence, where an OTEL_ variable cannot be understood. These are the
-// variables that decide where spans go, and whether.
+// The library silently uses a default where it cannot parse an OTEL_ variable. This file checks the variables
+// that decide whether and where spans are sent.
 
-// exporterVariable is a variable of the exporter: that for traces overrides that for all signals.
+// exporterVariable returns a variable of the exporter. The one for traces overrides the one for all signals.
 func exporterVariable(name string) (variable, value string) {
 	for _, variable = range []string{"OTEL_EXPORTER_OTLP_TRACES_" + name, "OTEL_EXPORTER_OTLP_" + name} {
 		if value = strings.TrimSpace(os.Getenv(variable)); value != "" {
@@ -51,7 +51,7 @@ func exportTimeout() time.Duration {
 	return time.Duration(milliseconds) * time.Millisecond
 }
 
-// checkTracing reports every OTEL_ variable that cannot work. No value is shown.
+// checkTracing reports every invalid OTEL_ variable, without its value.
 func checkTracing(p *setting.Problems) {
 	if !tracingWanted() {
 		return
@@ -74,8 +74,8 @@ func checkTracing(p *setting.Problems) {
 	checkSampler(p)
 }
 
-// checkEndpoint keeps to the scheme of the URL: the library lets OTEL_EXPORTER_OTLP_INSECURE override it, and
-// would send the headers to an https:// endpoint in plaintext.
+// checkEndpoint requires the other variables to agree with the URL's scheme: the library lets
+// OTEL_EXPORTER_OTLP_INSECURE override https://, and would send the headers in plaintext.
 func checkEndpoint(p *setting.Problems) {
 	variable, endpoint := exporterVariable("ENDPOINT")
 	u, err := url.Parse(endpoint)
@@ -85,11 +85,11 @@ func checkEndpoint(p *setting.Problems) {
 	}
 	plain := u.Scheme == "http"
 	if variable, insecure := exporterVariable("INSECURE"); insecure != "" && strings.EqualFold(insecure, "true") != plain {
-		p.Add(variable, "must be left out, or agree with the endpoint: true for http://, false for https://")
+		p.Add(variable, "must be unset or agree with the endpoint: true for http://, false for https://")
 	}
 	for _, name := range []string{"CERTIFICATE", "CLIENT_CERTIFICATE"} {
 		if variable, file := exporterVariable(name); plain && file != "" {
-			p.Add(variable, "must be left out where the endpoint is http://")
+			p.Add(variable, "must be unset for an http:// endpoint")
 		}
 	}
 }
@@ -107,10 +107,11 @@ func checkSampler(p *setting.Problems) {
 
 const mustBePairs = "must be name=value pairs, comma separated, values percent-encoded"
 
-// arePairs checks a list such as that of OTEL_EXPORTER_OTLP_HEADERS (W3C Baggage, without its properties).
+// arePairs reports whether a list is one of pairs as in OTEL_EXPORTER_OTLP_HEADERS (W3C Baggage, without its
+// properties), with names and values that are valid in headers if they are headers.
 func arePairs(list string, headers bool) bool {
-	for one := range strings.SplitSeq(list, ",") {
-		name, value, found := strings.Cut(one, "=")
+	for pair := range strings.SplitSeq(list, ",") {
+		name, value, found := strings.Cut(pair, "=")
 		value, err := url.PathUnescape(strings.TrimSpace(value))
 		name = strings.TrimSpace(name)
 		if !found || name == "" || err != nil || headers && !(httpguts.ValidHeaderFieldName(name) && httpguts.ValidHeaderFieldValue(value)) {
@@ -120,7 +121,7 @@ func arePairs(list string, headers bool) bool {
 	return true
 }
 
-// exporterTLS is the authorities and the client's certificate of the exporter.
+// exporterTLS returns the exporter's TLS configuration: the authorities and the client certificate.
 func exporterTLS(p *setting.Problems) *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if variable, file := exporterVariable("CERTIFICATE"); file != "" {
@@ -134,14 +135,15 @@ func exporterTLS(p *setting.Problems) *tls.Config {
 	if chain != "" || key != "" {
 		pair, err := tls.X509KeyPair(content(variable, chain), content(keyVariable, key))
 		if err != nil {
-			p.Add(variable, "must name a PEM file of certificates, and %s one of their key", keyVariable)
+			p.Add(variable, "must name a PEM file of certificates, and %s the file of their key", keyVariable)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
 	return config
 }
 
-// content is that of a file, or nothing. A file that never ends or does not answer holds up nobody.
+// content returns the content of a file, empty if it cannot be read. Neither a file without end nor one that
+// blocks holds up the caller.
 func content(variable, path string) []byte {
 	file, _ := secret.TextFile(variable, path)
 	return []byte(file.Get().Reveal())

@@ -15,7 +15,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/telemetry"
 )
 
-// wrongVariables are those that Validate names.
+// wrongVariables returns the variables that Validate reports.
 func wrongVariables(t *testing.T) (names []string) {
 	t.Helper()
 	err := (&telemetry.Config{Level: "info", Format: "json"}).Validate()
@@ -26,7 +26,7 @@ func wrongVariables(t *testing.T) (names []string) {
 	return names
 }
 
-func TestAVariableThatCannotWorkIsRefusedWithoutItsValue(t *testing.T) {
+func TestAnInvalidVariableIsRefusedWithoutItsValue(t *testing.T) {
 	for variable, value := range map[string]string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT":           "collector-canary:4318",
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":    "ftp://canary",
@@ -49,12 +49,12 @@ func TestAVariableThatCannotWorkIsRefusedWithoutItsValue(t *testing.T) {
 			t.Setenv(variable, value)
 			assert.Equal(t, []string{variable}, wrongVariables(t))
 			t.Setenv("OTEL_SDK_DISABLED", "true")
-			assert.Empty(t, wrongVariables(t), "nobody reads it")
+			assert.Empty(t, wrongVariables(t), "it is not read")
 		})
 	}
 }
 
-func TestAnEndpointIsAURLOfAHostAndTheVariablesBesideItAgreeWithItsScheme(t *testing.T) {
+func TestAnEndpointIsAURLAndOtherVariablesAgreeWithItsScheme(t *testing.T) {
 	const endpoint, insecure, certificate = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_INSECURE", "OTEL_EXPORTER_OTLP_CERTIFICATE"
 	authorities := filepath.Join(t.TempDir(), "ca.pem")
 	server := httptest.NewTLSServer(nil)
@@ -72,7 +72,7 @@ func TestAnEndpointIsAURLOfAHostAndTheVariablesBesideItAgreeWithItsScheme(t *tes
 		"https with a certificate":   {map[string]string{endpoint: "https://c", certificate: authorities}, nil},
 		"a key without certificate":  {map[string]string{endpoint: "https://c", "OTEL_EXPORTER_OTLP_CLIENT_KEY": authorities}, []string{"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"}},
 		"no host":                    {map[string]string{endpoint: "http://:4318"}, []string{endpoint}},
-		"a user, who would be lost":  {map[string]string{endpoint: "http://user:canary@c:4318"}, []string{endpoint}},
+		"a user, which is not sent":  {map[string]string{endpoint: "http://user:canary@c:4318"}, []string{endpoint}},
 		"an IPv6 address and spaces": {map[string]string{endpoint: " http://[::1]:4318 "}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

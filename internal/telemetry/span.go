@@ -10,10 +10,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Span is that of one POST /token; the zero Span is none.
+// Span is the span of one POST /token. The zero Span does nothing.
 type Span struct{ span trace.Span }
 
-// Outcome is what a span records about a request. It has no room for the user, the origin or the address.
+// Outcome is what a span records about a request. The user, the origin and the address must not be part of it.
 type Outcome struct {
 	Status int    // of the answer
 	Code   string // "ok", or the code of the problem
@@ -21,7 +21,7 @@ type Outcome struct {
 	Check  string // the session check that decided; "" if none did
 }
 
-// TraceID is by what log lines name the span's trace; "" for the zero Span.
+// TraceID returns the ID of the span's trace for log lines, "" for the zero Span.
 func (s Span) TraceID() string {
 	if s.span == nil {
 		return ""
@@ -29,7 +29,7 @@ func (s Span) TraceID() string {
 	return s.span.SpanContext().TraceID().String()
 }
 
-// End ends the span. As for any server, only a 5xx is an error of the span.
+// End records the outcome and ends the span. Its status is an error for a 5xx alone, as usual for servers.
 func (s Span) End(o Outcome) {
 	if s.span == nil {
 		return
@@ -47,7 +47,7 @@ func (s Span) End(o Outcome) {
 	s.span.End()
 }
 
-// CallersTrace is the id of the trace that a request's headers name (W3C Trace Context); "" for none.
+// CallersTrace returns the trace ID from a request's headers (W3C Trace Context), "" if there is none.
 func CallersTrace(h http.Header) string {
 	caller := trace.SpanContextFromContext(w3c.Extract(context.Background(), propagation.HeaderCarrier(h)))
 	if !caller.HasTraceID() {

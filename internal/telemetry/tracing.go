@@ -18,39 +18,39 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Tracing makes spans and exports them by OTLP. The nil Tracing is off, at no cost.
+// Tracing creates spans and exports them by OTLP. A nil Tracing does nothing.
 type Tracing struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 }
 
-// NewTracing reads the OTEL_ variables of the OpenTelemetry specification, which [Config.Validate] has
-// checked. Tracing is off unless an OTLP endpoint is set. A collector that is down is no error; it is logged
-// at most once a minute.
+// NewTracing sets up tracing from the OTEL_ variables of the OpenTelemetry specification, which
+// [Config.Validate] has checked. It returns nil unless an OTLP endpoint is set. A collector that is unavailable
+// is not an error; failed exports are logged at most once a minute.
 func NewTracing(ctx context.Context, build Build, log *slog.Logger) (*Tracing, error) {
 	if !tracingWanted() {
 		return nil, nil
 	}
-	// The library would print to standard error, header values of a malformed variable included.
+	// By default, the library logs to standard error, including header values of a malformed variable.
 	otel.SetLogger(logr.Discard())
 	otel.SetErrorHandler(&exportErrors{log: log, once: rate.Sometimes{Interval: time.Minute}})
 	exporter, err := newExporter(ctx)
 	if err != nil {
-		return nil, errors.New("telemetry: the OTLP exporter cannot be made of the OTEL_ variables")
+		return nil, errors.New("telemetry: the OTLP exporter cannot be created from the OTEL_ variables")
 	}
-	// Later ones win: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override our defaults.
-	described, err := resource.New(ctx,
+	// Later options win: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override our defaults.
+	attributes, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
 		resource.WithAttributes(attribute.String("service.name", "tokenvend"), attribute.String("service.version", build.Version)),
 		resource.WithFromEnv())
 	if err != nil {
-		return nil, errors.New("telemetry: the resource of the spans cannot be described")
+		return nil, errors.New("telemetry: the resource attributes of spans cannot be read")
 	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(described))
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(attributes))
 	return &Tracing{provider, provider.Tracer("github.com/sethealth/tokenvend", trace.WithInstrumentationVersion(build.Version))}, nil
 }
 
-// Tracer is where the program's own spans start; a no-op when off.
+// Tracer returns the tracer for further spans, a no-op when tracing is off.
 func (t *Tracing) Tracer() trace.Tracer {
 	if t == nil {
 		return noop.Tracer{}
@@ -60,8 +60,8 @@ func (t *Tracing) Tracer() trace.Tracer {
 
 var w3c propagation.TraceContext
 
-// Start begins the span of a POST /token, as a child of the caller's if the request names one (W3C Trace
-// Context), and returns the request whose context carries it. End it with [Span.End].
+// Start starts the span of a POST /token, as a child of the caller's span if the request names one (W3C Trace
+// Context), and returns it with a request whose context holds it. End it with [Span.End].
 func (t *Tracing) Start(r *http.Request) (*http.Request, Span) {
 	if t == nil {
 		return r, Span{}
@@ -72,14 +72,14 @@ func (t *Tracing) Start(r *http.Request) (*http.Request, Span) {
 	return r.WithContext(ctx), Span{span}
 }
 
-// Inject names the span of ctx in the headers of an outgoing request; it does nothing when off.
+// Inject adds the span of ctx to the headers of an outgoing request. It does nothing when tracing is off.
 func (t *Tracing) Inject(ctx context.Context, h http.Header) {
 	if t != nil {
 		w3c.Inject(ctx, propagation.HeaderCarrier(h))
 	}
 }
 
-// Shutdown exports what is left, for as long as ctx lasts.
+// Shutdown exports the remaining spans until ctx ends.
 func (t *Tracing) Shutdown(ctx context.Context) error {
 	if t == nil {
 		return nil

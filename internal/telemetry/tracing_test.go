@@ -26,7 +26,7 @@ const (
 	callersParent = "00-" + callersTrace + "-" + callersSpan + "-01"
 )
 
-// receiver is an OTLP collector that keeps what it is sent.
+// receiver is an OTLP collector that records what it receives.
 type receiver struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -73,7 +73,7 @@ func newTracing(t *testing.T, endpoint string) (*telemetry.Tracing, *bytes.Buffe
 	return tracing, log
 }
 
-// export sends one span, and ends tracing.
+// export exports one span and shuts tracing down.
 func export(t *testing.T, tracing *telemetry.Tracing) error {
 	t.Helper()
 	_, span := tracing.Start(post(""))

@@ -11,33 +11,33 @@ import (
 )
 
 const (
-	// queuedLines and queuedBytes bound what waits to be written.
+	// queuedLines and queuedBytes bound the queue.
 	queuedLines = 8192
 	queuedBytes = 4 << 20
-	// roomTimeout is how long lines wait for room in a queue that has become full. All lines share it, because
-	// slog writes one at a time and their waits would add up.
+	// roomTimeout is how long lines wait for room once the queue is full. All lines share it, because slog
+	// writes one at a time and their waits would add up.
 	roomTimeout = 50 * time.Millisecond
-	// flushTimeout is how long Close waits for what is queued.
+	// flushTimeout is how long Close waits for the queue to be written.
 	flushTimeout = time.Second
 	maxBatch     = 64 << 10
-	// batchDelay lets lines that come together go out together, in one call to the system: 6 % less processor
-	// time for each request under full load.
+	// batchDelay lets lines that arrive together be written in one system call: 6 % less CPU time per request
+	// under full load.
 	batchDelay = time.Millisecond
 )
 
-// LogWriter writes lines in the background, so that a log that stalls or fails never holds up the program.
+// LogWriter writes lines in the background, so that a log that stalls or fails never blocks the program.
 // Lines that cannot be written are counted in tokenvend_log_lines_lost_total.
 type LogWriter struct {
 	to        io.Writer
 	lost      prometheus.Counter
 	lines     chan []byte
-	batch     []byte                    // what is written in one call; its memory is reused
-	cut       bool                      // the last line that went out lacks its end
+	batch     []byte                    // the lines of one system call; the buffer is reused
+	cut       bool                      // the last line was written only in part
 	bytes     atomic.Int64              // in lines and batch
-	fullSince atomic.Pointer[time.Time] // when a line found no room; nil once half of the queue is free again
-	closing   context.Context           // ended by Close
+	fullSince atomic.Pointer[time.Time] // when the queue became full; nil once half of it is free again
+	closing   context.Context           // done once Close is called
 	close     context.CancelFunc
-	done      chan struct{} // closed when the queue is written
+	done      chan struct{} // closed once the queue is written
 }
 
 func newLogWriter(to io.Writer, reg prometheus.Registerer) *LogWriter {
@@ -54,7 +54,7 @@ func newLogWriter(to io.Writer, reg prometheus.Registerer) *LogWriter {
 	return w
 }
 
-// Write queues one line. It never fails, and waits a little only if the queue has just become full.
+// Write queues one line. It never fails, and waits only if the queue has just become full.
 func (w *LogWriter) Write(line []byte) (int, error) {
 	size := int64(len(line))
 	for w.closing.Err() == nil {
@@ -75,7 +75,7 @@ func (w *LogWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// fullFor is how long the queue has been full, which it now is.
+// fullFor returns how long the queue, which is full now, has been so.
 func (w *LogWriter) fullFor() time.Duration {
 	now := time.Now()
 	w.fullSince.CompareAndSwap(nil, &now)
@@ -85,7 +85,7 @@ func (w *LogWriter) fullFor() time.Duration {
 	return 0
 }
 
-// run writes what is queued until Close, and what is left then.
+// run writes queued lines until Close, and then those that are left.
 func (w *LogWriter) run() {
 	defer close(w.done)
 	for w.closing.Err() == nil || len(w.lines) > 0 {
@@ -97,7 +97,7 @@ func (w *LogWriter) run() {
 	}
 }
 
-// write writes a line, and those that wait behind it, in one call.
+// write writes a line and those queued behind it in one system call.
 func (w *LogWriter) write(line []byte) {
 	time.Sleep(batchDelay)
 	batch := append(w.batch[:0], line...)
@@ -119,7 +119,8 @@ func (w *LogWriter) write(line []byte) {
 	}
 }
 
-// endCutLine keeps what follows a line that was written in part, as on a full disk, from becoming its rest.
+// endCutLine ends a line that was written only in part, as on a full disk, so that the next one is not appended
+// to it.
 func (w *LogWriter) endCutLine() error {
 	if !w.cut {
 		return nil
@@ -129,7 +130,7 @@ func (w *LogWriter) endCutLine() error {
 	return err
 }
 
-// Close writes what is queued, for a second at most. Lines that come later are lost.
+// Close writes the queued lines, for at most a second. Later lines are lost.
 func (w *LogWriter) Close() {
 	w.close()
 	select {

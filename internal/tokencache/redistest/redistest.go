@@ -17,16 +17,16 @@ import (
 
 // Server is one redis-server process.
 type Server struct {
-	// Addr is host:port; it stays the same over restarts.
+	// Addr is host:port; it stays the same across restarts.
 	Addr string
-	// Args are for the next Run. Of the same argument twice, redis-server takes the last.
+	// Args are the arguments of the next Run. If one is repeated, redis-server uses the last.
 	Args []string
 
 	t   testing.TB
-	cmd *exec.Cmd // nil while it does not run
+	cmd *exec.Cmd // nil while it is not running
 }
 
-// Start runs a redis-server with further arguments, such as "--requirepass", "x", until the test ends. If it is
+// Start runs a redis-server with additional arguments, such as "--requirepass", "x", until the test ends. If it is
 // not installed the test is skipped, or fails with TOKENVEND_REQUIRE_REDIS set.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
@@ -43,7 +43,7 @@ func Start(t testing.TB, args ...string) *Server {
 // URL is a REDIS_URL for the server, without a user or password.
 func (s *Server) URL() string { return "redis://" + s.Addr + "/0" }
 
-// Run starts the process and waits until it answers.
+// Run starts the process and waits until it listens.
 func (s *Server) Run() {
 	s.t.Helper()
 	s.cmd = exec.Command("redis-server", s.Args...)
@@ -60,13 +60,13 @@ func (s *Server) Run() {
 	}
 }
 
-// Freeze stops the process where it is: connections stay open and nothing answers.
+// Freeze suspends the process: connections stay open, and nothing answers.
 func (s *Server) Freeze() { _ = s.cmd.Process.Signal(syscall.SIGSTOP) }
 
-// Thaw lets a frozen process go on.
+// Thaw resumes a frozen process.
 func (s *Server) Thaw() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
 
-// Kill ends the process at once and waits for its end. All data is lost. Run starts it again.
+// Kill kills the process and waits until it has ended. All data is lost. Run starts it again.
 func (s *Server) Kill() {
 	if s.cmd != nil {
 		_ = s.cmd.Process.Kill()
@@ -75,7 +75,7 @@ func (s *Server) Kill() {
 	}
 }
 
-// Do sends one command to a server without a password, as an operator would, and returns the answer.
+// Do sends one command to a server without a password and returns the answer.
 func (s *Server) Do(args ...any) any {
 	s.t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: s.Addr, Protocol: 2})
@@ -89,7 +89,7 @@ func (s *Server) Do(args ...any) any {
 	return answer
 }
 
-// Keys are those that end in suffix.
+// Keys returns the keys that end in suffix.
 func (s *Server) Keys(suffix string) (keys []string) {
 	s.t.Helper()
 	for _, key := range s.Do("KEYS", "*"+suffix).([]any) {
