@@ -1,5 +1,5 @@
-// Command sethealth-emulator stands in for Sethealth's token endpoint in tests, demonstrations and
-// development. Its tokens open nothing.
+// Command sethealth-emulator emulates Sethealth's token endpoint for tests, demos and development. Its tokens
+// give access to nothing.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 )
 
 const notice = `This is NOT Sethealth. It is an emulator of its token endpoint for development:
-its tokens are random and open nothing, and it holds no data.
+its tokens are random and give access to nothing, and it holds no data.
 `
 
 func main() {
@@ -40,8 +40,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fmt.Fprint(stdout, notice)
 	flags := flag.NewFlagSet("sethealth-emulator", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	addr := flags.String("addr", "127.0.0.1:8090", "where POST /token is served")
-	control := flags.String("control", "127.0.0.1:8091", "where the emulator is controlled and asked what it has received")
+	addr := flags.String("addr", "127.0.0.1:8090", "address of POST /token")
+	control := flags.String("control", "127.0.0.1:8091", "address of the control endpoint, such as GET /state")
 	key := flags.String("key", "emulator-key", "the service account's key")
 	password := flags.String("secret", "emulator-secret", "the service account's secret")
 	strict := flags.Bool("strict", false, "accept exactly what tokenvend sends, not whatever Sethealth's own clients send")
@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return serve(ctx, map[net.Listener]http.Handler{api: e, controlling: e.Control()})
 }
 
-// listen refuses what others could reach, unless told otherwise.
+// listen refuses addresses other than loopback unless anywhere is set.
 func listen(addr string, anywhere bool) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -82,7 +82,7 @@ func serve(ctx context.Context, handlers map[net.Listener]http.Handler) error {
 	failed := make(chan error, len(handlers))
 	for l, h := range handlers {
 		srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
-		// Close and not Shutdown: a call that hangs on demand would hold the end up.
+		// Close, not Shutdown: that would wait for calls that hang on demand.
 		defer srv.Close()
 		go func() { failed <- srv.Serve(l) }()
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestItSaysFirstWhatItIsNotThenServes(t *testing.T) {
+func TestItPrintsANoticeThenServes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	var wg sync.WaitGroup
@@ -50,7 +50,7 @@ func TestItSaysFirstWhatItIsNotThenServes(t *testing.T) {
 	wg.Wait()
 }
 
-func TestItRefuses(t *testing.T) {
+func TestInvalidArgumentsAreRefused(t *testing.T) {
 	for name, row := range map[string]struct {
 		args []string
 		says string
@@ -69,7 +69,7 @@ func TestItRefuses(t *testing.T) {
 	}
 }
 
-func TestItListensAnywhereIfTold(t *testing.T) {
+func TestListenAnywhereAllowsOtherAddresses(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, run(ctx, []string{"-addr", ":0", "-control", ":0", "-listen-anywhere"}, io.Discard, io.Discard))

@@ -47,7 +47,7 @@ func serve(t *testing.T, h http.HandlerFunc) string {
 	return s.URL
 }
 
-func TestAnAnswerIsReadWithinItsBoundAndOnlyOfASuccess(t *testing.T) {
+func TestABodyIsBoundedAndReadOnlyForASuccess(t *testing.T) {
 	for name, row := range map[string]struct {
 		status int
 		body   string
@@ -83,7 +83,7 @@ func TestAnAnswerIsReadWithinItsBoundAndOnlyOfASuccess(t *testing.T) {
 	}
 }
 
-func TestAFailureIsNamedInWordsOfOurs(t *testing.T) {
+func TestFailuresAreDescribedInFixedWords(t *testing.T) {
 	untrusted := httptest.NewUnstartedServer(nil)
 	untrusted.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	untrusted.StartTLS()
@@ -117,7 +117,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestFailedHandshakesAreNamedByTheirFault(t *testing.T) {
+func TestFailedHandshakesAreDescribedByTheirCause(t *testing.T) {
 	for want, fault := range map[string]error{
 		"TLS certificate has expired, or this machine's clock is wrong": &tls.CertificateVerificationError{
 			Err: x509.CertificateInvalidError{Reason: x509.Expired},
@@ -133,7 +133,7 @@ func TestFailedHandshakesAreNamedByTheirFault(t *testing.T) {
 	}
 }
 
-func TestATimeOutIsOneAndACallerThatLeftIsNot(t *testing.T) {
+func TestACallerThatLeftIsNotATimeOut(t *testing.T) {
 	hang := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
@@ -143,8 +143,8 @@ func TestATimeOutIsOneAndACallerThatLeftIsNot(t *testing.T) {
 	require.EqualError(t, err, "no answer in time")
 	assert.True(t, outgoing.IsTimeout(err))
 
-	gone, leave := context.WithCancel(t.Context())
-	leave()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
 	_, err = newClient(t).Ask(req.WithContext(gone))
 	require.EqualError(t, err, "the caller left")
 	assert.False(t, outgoing.IsTimeout(err))
@@ -194,7 +194,7 @@ func TestConnectionsAreReusedBoundedAndRenewed(t *testing.T) {
 }
 
 // The environment's proxies are read once in a process, so each row is a process of its own.
-func TestAProxySeesTunnelsAlone(t *testing.T) {
+func TestAProxySeesOnlyTunnels(t *testing.T) {
 	if url := os.Getenv("TEST_PROXY_URL"); url != "" {
 		_, err := get(t, newClient(t), url)
 		if err != nil {
@@ -217,7 +217,7 @@ func TestAProxySeesTunnelsAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			seen.Store(0)
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAProxySeesTunnelsAlone$", "-test.v")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAProxySeesOnlyTunnels$", "-test.v")
 			cmd.Env = append(os.Environ(), "TEST_PROXY_URL="+row.url, "HTTP_PROXY="+row.proxy, "HTTPS_PROXY="+row.proxy, "NO_PROXY=")
 			out, err := cmd.CombinedOutput()
 			require.NoError(t, err, string(out))
@@ -227,7 +227,7 @@ func TestAProxySeesTunnelsAlone(t *testing.T) {
 	}
 }
 
-func TestADependencysChangesAreLoggedOnce(t *testing.T) {
+func TestEachChangeOfAvailabilityIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		a := outgoing.NewAvailability("session endpoint", slog.New(slog.NewTextHandler(&log, nil)))
@@ -235,8 +235,8 @@ func TestADependencysChangesAreLoggedOnce(t *testing.T) {
 		a.Record(t.Context(), nil)
 		a.Record(t.Context(), errors.New("connection refused"))
 		a.Record(t.Context(), errors.New("connection refused"))
-		gone, leave := context.WithCancel(t.Context())
-		leave()
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
 		a.Record(gone, nil)
 		time.Sleep(3 * time.Second)
 		assert.Equal(t, "failed 3s ago: connection refused", a.String())

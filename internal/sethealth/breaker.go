@@ -10,16 +10,16 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// Twenty attempts are seven token requests with their retries: a short disturbance shuts nobody out, and a
-// failing Sethealth is left alone after a second or two.
+// Twenty attempts are seven token requests with their retries: a short disturbance does not open the breaker,
+// and sustained failure opens it within a second or two.
 const (
-	breakerFailures = 20              // in a row, of any users' requests
+	breakerFailures = 20              // in a row, over all users
 	breakerDelay    = 2 * time.Second // from opening to the next trial
 )
 
-// newBreaker stops requests while Sethealth keeps failing. It counts failures in a row and not a share, so
-// that it reacts as fast at a thousand requests a second as at one, and never stops a Sethealth that answers
-// every other request: retries serve better there.
+// newBreaker returns a breaker that stops requests while Sethealth keeps failing. It counts failures in a row
+// and not their share, so that it works alike under any load, and stays closed while every other request
+// succeeds: retries help more then.
 func newBreaker(log *slog.Logger, opened prometheus.Counter) *gobreaker.TwoStepCircuitBreaker[Token] {
 	return gobreaker.NewTwoStepCircuitBreaker[Token](gobreaker.Settings{
 		Timeout:     breakerDelay,
@@ -28,12 +28,12 @@ func newBreaker(log *slog.Logger, opened prometheus.Counter) *gobreaker.TwoStepC
 		IsSuccessful: func(err error) bool {
 			return !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrTimeout)
 		},
-		// Neither a caller that left nor a request for fewer requests says anything about Sethealth's health.
+		// Neither a caller that left nor a 429 says anything about Sethealth's health.
 		IsExcluded: func(err error) bool {
 			f := failureOf(err)
 			return err != nil && f == nil || f != nil && f.status == http.StatusTooManyRequests
 		},
-		// It runs under the breaker's lock, so that logging, which may block, is left to others.
+		// It runs under the breaker's lock, so logging, which may block, is done in another goroutine.
 		OnStateChange: func(_ string, from, to gobreaker.State) {
 			switch {
 			case from == gobreaker.StateClosed:

@@ -106,7 +106,7 @@ func TestAServerThatIsUpDoesNotOpenTheBreaker(t *testing.T) {
 	}
 }
 
-func TestWhatSaysNothingOfHealthNeitherOpensNorClosesNorBlocksTheBreaker(t *testing.T) {
+func TestNeutralResultsNeitherOpenNorCloseNorBlockTheBreaker(t *testing.T) {
 	for name, answer := range map[string]script{"429": always(429), "a caller that leaves": hang} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, noRetries, func(t *testing.T, c *sethealth.Client, u *upstream) {
@@ -124,7 +124,7 @@ func TestWhatSaysNothingOfHealthNeitherOpensNorClosesNorBlocksTheBreaker(t *test
 				fail(t, c, u, 19)
 				neutral(1)
 				fail(t, c, u, 1)
-				require.Equal(t, 121, u.count(), "it did not end the row of failures")
+				require.Equal(t, 121, u.count(), "it did not reset the count of failures")
 				_, err := c.Issue(t.Context(), anna, nothing)
 				require.Error(t, err)
 				require.Equal(t, 121, u.count(), "open")
@@ -139,7 +139,7 @@ func TestWhatSaysNothingOfHealthNeitherOpensNorClosesNorBlocksTheBreaker(t *test
 	}
 }
 
-func TestTrialsAreOneAtATime(t *testing.T) {
+func TestOneTrialIsMadeAtATime(t *testing.T) {
 	bubble(t, noRetries, func(t *testing.T, c *sethealth.Client, u *upstream) {
 		u.set(always(503))
 		fail(t, c, u, 20)

@@ -18,17 +18,17 @@ import (
 	"github.com/sethealth/tokenvend/internal/outgoing"
 )
 
-// maxConns bounds the connections to Sethealth; more attempts wait within their own time.
+// maxConns bounds the connections to Sethealth; further attempts wait within their own time-out.
 const maxConns = 256
 
-// The longest wait before the first retry is doubled for each one after it, up to a bound. The wait is any
-// part of that, so that replicas do not come back in step.
+// The longest wait is backoffBase before the first retry and doubles with each further one, up to backoffMax.
+// The wait is a random part of it, so that replicas do not retry in step.
 const (
 	backoffBase = 100 * time.Millisecond
 	backoffMax  = 2 * time.Second
 )
 
-// Deps are what a [Client] is given. Logger and Registerer are required.
+// Deps are the dependencies of a [Client]. Logger and Registerer are required.
 type Deps struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -39,8 +39,8 @@ type Deps struct {
 
 // Client requests tokens from Sethealth. It is an [Issuer], safe for concurrent use.
 //
-// One request makes a few attempts within one time limit. The attempts for all users share one bound on
-// connections and one circuit breaker.
+// A request makes a few attempts within one time limit. All attempts share one bound on connections and one
+// circuit breaker.
 type Client struct {
 	config       Config
 	deps         Deps
@@ -50,7 +50,7 @@ type Client struct {
 	availability *outgoing.Availability
 }
 
-// New makes a Client from a valid Config; it does not ask Sethealth for anything yet.
+// New returns a Client for a valid Config. It does not contact Sethealth yet.
 func New(c Config, d Deps) *Client {
 	if d.Tracer == nil {
 		d.Tracer = noop.NewTracerProvider().Tracer("")
@@ -67,7 +67,7 @@ func New(c Config, d Deps) *Client {
 	return client
 }
 
-// Issue requests a token, whose lifetime is always that of TOKEN_TTL.
+// Issue requests a new token. It ignores the Request: the lifetime is always TOKEN_TTL.
 func (c *Client) Issue(ctx context.Context, user User, _ Request) (Token, error) {
 	limited, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
@@ -76,7 +76,7 @@ func (c *Client) Issue(ctx context.Context, user User, _ Request) (Token, error)
 	return token, err
 }
 
-// request makes attempts until one of them settles the matter.
+// request makes attempts until one succeeds or no retry is left.
 func (c *Client) request(ctx context.Context, user User) (Token, error) {
 	account, reloaded := c.config.pair(), false
 	for number, retries := 1, 0; ; number++ {
@@ -100,8 +100,8 @@ func (c *Client) request(ctx context.Context, user User) (Token, error) {
 	}
 }
 
-// attempt asks Sethealth once, if the breaker permits it. Its error is a [*failure], or that of a caller
-// that left.
+// attempt requests a token once, if the breaker allows it. Its error is a [*failure], or that of ctx if the
+// caller left.
 func (c *Client) attempt(ctx context.Context, user User, account pair, number int) (token Token, err error) {
 	done, refused := c.breaker.Allow()
 	if refused != nil {
@@ -109,8 +109,8 @@ func (c *Client) attempt(ctx context.Context, user User, account pair, number in
 	}
 	ctx, span := c.deps.Tracer.Start(ctx, "sethealth token", trace.WithSpanKind(trace.SpanKindClient))
 	c.metrics.inFlight.Inc()
-	start, status := time.Now(), 0 // the status without an answer
-	// After a panic too: a trial that never ends would keep the breaker half-open for good.
+	start, status := time.Now(), 0 // 0 without an answer
+	// Deferred because of panics: a trial that never ends would keep the breaker half-open for ever.
 	defer func() {
 		done(err)
 		outcome := outcomeOf(err)
@@ -126,7 +126,7 @@ func (c *Client) attempt(ctx context.Context, user User, account pair, number in
 	req, err := http.NewRequestWithContext(limited, http.MethodPost, c.config.URL+"/token",
 		bytes.NewReader(encodeRequest(c.config, account, user)))
 	if err != nil {
-		return Token{}, err // only for a URL that Validate refuses
+		return Token{}, err // only for a URL that Validate rejects
 	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	req.Header.Set("User-Agent", c.deps.UserAgent)
@@ -143,7 +143,7 @@ func (c *Client) attempt(ctx context.Context, user User, account pair, number in
 // backoff is exponential, with full jitter.
 func backoff(retries int) time.Duration { return rand.N(min(backoffMax, backoffBase<<retries)) }
 
-// pause waits before a retry. It reports whether one still makes sense.
+// pause waits before a retry and reports whether it still makes sense.
 func (c *Client) pause(ctx context.Context, d time.Duration) bool {
 	if end, _ := ctx.Deadline(); d >= time.Until(end) || c.breaker.State() == gobreaker.StateOpen {
 		return false
@@ -158,7 +158,7 @@ func (c *Client) pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// reloadCredentials reads the files again after a refusal, in the time of one attempt at most.
+// reloadCredentials reads the files again after a refusal, within the time-out of one attempt.
 func (c *Client) reloadCredentials(ctx context.Context) pair {
 	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
 	defer cancel()
@@ -169,13 +169,13 @@ func (c *Client) reloadCredentials(ctx context.Context) pair {
 	return account
 }
 
-// Check requests one token. The error says what is wrong and what to look at.
+// Check requests one token. The error says what is wrong and what to check.
 func (c *Client) Check(ctx context.Context) error {
 	_, err := c.Issue(ctx, User{Check: "check", Name: "tokenvend-check"}, Request{})
 	return err
 }
 
-// State is one line on how the last request ended.
+// State describes in one line how the last request ended.
 func (c *Client) State() string {
 	state := strings.Replace(c.availability.String(), "sethealth: ", "", 1)
 	if c.breaker.State() != gobreaker.StateClosed {
@@ -184,5 +184,5 @@ func (c *Client) State() string {
 	return state
 }
 
-// Close closes the idle connections. Requests in progress go on.
+// Close closes the idle connections. Requests in flight continue.
 func (c *Client) Close() { c.outgoing.Close() }

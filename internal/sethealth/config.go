@@ -10,7 +10,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// Config is how Sethealth is asked, and for what.
+// Config configures requests to Sethealth.
 type Config struct {
 	Key            secret.Source `envconfig:"SETHEALTH_KEY" group:"Sethealth" shown:"required" desc:"the service account's API key"`
 	Secret         secret.Source `envconfig:"SETHEALTH_SECRET" group:"Sethealth" shown:"required" desc:"the service account's API secret"`
@@ -30,7 +30,7 @@ const (
 	userNone    = "none"
 )
 
-// Validate reports every fault. It also keeps a key file from being replaced by a public key later.
+// Validate reports every invalid variable. It also makes reloads of the key file reject a public key.
 func (c *Config) Validate() error {
 	var p setting.Problems
 	if c.Key.IsSet() {

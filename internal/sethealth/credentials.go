@@ -11,13 +11,13 @@ import (
 	"github.com/sethealth/tokenvend/internal/secret"
 )
 
-// pair is key and secret as they were at one moment. Two pairs are == while neither content changed.
+// pair is the key and secret at one point in time. Two pairs are == as long as neither has been replaced.
 type pair struct{ key, secret secret.Value }
 
 func (c Config) pair() pair { return pair{c.Key.Get(), c.Secret.Get()} }
 
-// reload reads the files again, both at once, if the pair comes from files. A half that cannot be read until
-// ctx ends keeps its value, and the error says why.
+// reload reads the files of key and secret again, if there are any, both at once. A value that cannot be read
+// before ctx ends stays the same, and the error says why.
 func (c Config) reload(ctx context.Context) (pair, error) {
 	var keyErr, secretErr error
 	var reading sync.WaitGroup
@@ -27,8 +27,8 @@ func (c Config) reload(ctx context.Context) (pair, error) {
 	return c.pair(), errors.Join(keyErr, secretErr)
 }
 
-// Pseudonym replaces a user's name where that must not be seen: 32 hex digits of an HMAC under a key derived
-// from the present secret. It is the same on every replica and after every restart, and changes with the secret.
+// Pseudonym returns a substitute that hides the user's name: 32 hex digits of an HMAC under a key derived from the
+// current secret. It is the same on every replica and after every restart, and changes with the secret.
 func (c Config) Pseudonym(u User) string { return pseudonym(c.Secret.Get(), u) }
 
 func pseudonym(key secret.Value, u User) string {

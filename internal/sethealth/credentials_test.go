@@ -19,7 +19,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// accepts is an upstream that knows one secret.
+// accepts answers like an upstream that accepts one secret.
 func accepts(password string) script {
 	return func(r *http.Request, _ int) (*http.Response, error) {
 		body, err := io.ReadAll(r.Body)
@@ -50,12 +50,12 @@ func rotating(t *testing.T, u *upstream, change ...func(*fixture)) (c *sethealth
 	return f.client(t), f, dir
 }
 
-func TestARefusedPairIsReadAgainAndTheNewOneTriedOnce(t *testing.T) {
+func TestARefusedPairIsReloadedAndANewOneTriedOnce(t *testing.T) {
 	u := &upstream{answer: accepts("secret-2")}
 	c, _, dir := rotating(t, u)
 	_, err := c.Issue(t.Context(), anna, nothing)
 	require.ErrorIs(t, err, sethealth.ErrRejected)
-	assert.Equal(t, 1, u.count(), "nothing new, nothing tried")
+	assert.Equal(t, 1, u.count(), "without a new secret there is no new attempt")
 
 	write(t, filepath.Join(dir, "secret"), "secret-2\n")
 	_, err = c.Issue(t.Context(), anna, nothing)
@@ -66,10 +66,10 @@ func TestARefusedPairIsReadAgainAndTheNewOneTriedOnce(t *testing.T) {
 	write(t, filepath.Join(dir, "secret"), "secret-3")
 	_, err = c.Issue(t.Context(), anna, nothing)
 	require.ErrorIs(t, err, sethealth.ErrRejected)
-	assert.Equal(t, 5, u.count(), "once, not for ever")
+	assert.Equal(t, 5, u.count(), "only once")
 }
 
-func TestAPairThatWasReadMeanwhileIsTriedToo(t *testing.T) {
+func TestAPairReloadedMeanwhileIsTriedToo(t *testing.T) {
 	u := &upstream{}
 	c, f, dir := rotating(t, u)
 	u.set(func(r *http.Request, n int) (*http.Response, error) {
@@ -88,7 +88,7 @@ func TestAPairThatWasReadMeanwhileIsTriedToo(t *testing.T) {
 	assert.Equal(t, 3, u.count(), "the next request begins with it")
 }
 
-func TestAHalfThatCannotBeReadDoesNotHoldUpTheOther(t *testing.T) {
+func TestAnUnreadableKeyFileDoesNotBlockANewSecret(t *testing.T) {
 	var logged bytes.Buffer
 	u := &upstream{answer: accepts("secret-2")}
 	c, _, dir := rotating(t, u, func(f *fixture) { f.Logger = slog.New(slog.NewJSONHandler(&logged, nil)) })
@@ -101,7 +101,7 @@ func TestAHalfThatCannotBeReadDoesNotHoldUpTheOther(t *testing.T) {
 }
 
 // A pipe whose writer is silent blocks its reader, as a hung mount does.
-func TestAFileThatBlocksCostsTheTimeOfAnAttemptAtMost(t *testing.T) {
+func TestAFileThatBlocksDelaysARequestByOneAttemptAtMost(t *testing.T) {
 	u := &upstream{answer: always(401)}
 	c, _, dir := rotating(t, u, func(f *fixture) { f.AttemptTimeout, f.Timeout = 50*time.Millisecond, time.Minute })
 	pipe := filepath.Join(dir, "secret")

@@ -10,18 +10,18 @@ import (
 	"github.com/sethealth/tokenvend/internal/outgoing"
 )
 
-// failure is why an attempt gave no token. Its text is the class, a reason in fixed words, a status and the
-// variables to look at: nothing that came over the wire, and no address.
+// failure is why an attempt failed. Its text is the class, a reason in fixed words, a status and the variables
+// to check: nothing that came over the wire, and no address.
 type failure struct {
 	class      error // one of the package's sentinels
 	reason     string
 	advice     string
 	status     int           // 0 without an answer
 	retry      bool          // another attempt may help
-	retryAfter time.Duration // but not before
+	retryAfter time.Duration // the wait before it, at least
 }
 
-// What an operator should look at.
+// Advice to the operator.
 const (
 	checkAccount = "; check SETHEALTH_KEY and SETHEALTH_SECRET"
 	checkAPI     = "; check that SETHEALTH_URL is Sethealth's API"
@@ -36,18 +36,18 @@ func (f *failure) Error() string { return f.class.Error() + ": " + f.reason + f.
 
 func (f *failure) Unwrap() error { return f.class }
 
-// refused reports whether it is the service account that was refused.
+// refused reports whether Sethealth refused the service account.
 func (f *failure) refused() bool {
 	return f.status == http.StatusUnauthorized || f.status == http.StatusForbidden
 }
 
-// failureOf is nil for a success, and for a caller that left.
+// failureOf returns nil for a success and for a caller that left.
 func failureOf(err error) *failure {
 	f, _ := errors.AsType[*failure](err)
 	return f
 }
 
-// classifyStatus is what an answer other than 200 means. This is the whole table.
+// classifyStatus returns the failure for an answer other than 200.
 func classifyStatus(answer outgoing.Answer) error {
 	f := &failure{status: answer.Status, reason: "status " + strconv.Itoa(answer.Status)}
 	switch {
@@ -64,13 +64,13 @@ func classifyStatus(answer outgoing.Answer) error {
 		f.class, f.advice = ErrRejected, checkRequest
 	case f.status >= 500 && f.status < 600:
 		f.class, f.advice = ErrUnavailable, checkStatus
-	default: // a redirect, or a success that is not the one agreed on
+	default: // a redirect, or another 2xx
 		f.class, f.advice = ErrInvalid, checkAPI
 	}
 	return f
 }
 
-// classifyError is what an error of [outgoing.Client.Ask] means, with the context of the whole request.
+// classifyError returns the failure for an error of [outgoing.Client.Ask], or that of ctx if the caller left.
 func classifyError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
@@ -84,7 +84,7 @@ func classifyError(ctx context.Context, err error) error {
 	}
 }
 
-// unusable is what a 200 without a usable token means.
+// unusable returns the failure for a 200 without a usable token.
 func unusable(reason string) error {
 	return &failure{class: ErrInvalid, status: http.StatusOK, reason: "status 200, " + reason, advice: checkAPI}
 }

@@ -26,13 +26,13 @@ var (
 	nothing sethealth.Request
 )
 
-// fixture is what a Client is made from.
+// fixture is the arguments of New.
 type fixture struct {
 	sethealth.Config
 	sethealth.Deps
 }
 
-// defaults are the contract's, towards a port where nobody listens.
+// defaults returns the contract's defaults, with the URL of a port on which nothing listens.
 func defaults() *fixture {
 	return &fixture{
 		sethealth.Config{
@@ -53,7 +53,7 @@ func (f *fixture) client(t testing.TB) *sethealth.Client {
 	return c
 }
 
-// reply is an answer with headers given as name, value, name, value.
+// reply returns an answer with headers given as name, value, name, value.
 func reply(status int, body string, headers ...string) *http.Response {
 	resp := &http.Response{StatusCode: status, Header: make(http.Header), Body: io.NopCloser(strings.NewReader(body))}
 	for i := 0; i < len(headers); i += 2 {
@@ -62,14 +62,14 @@ func reply(status int, body string, headers ...string) *http.Response {
 	return resp
 }
 
-// upstream answers from a script in a bubble's time, and remembers when it was called.
+// upstream answers by a script and records when it was called.
 type upstream struct {
 	mu     sync.Mutex
 	calls  []time.Time
 	answer script
 }
 
-// script is how the n-th call is answered, counted from 1.
+// script answers the n-th call, counted from 1.
 type script func(r *http.Request, n int) (*http.Response, error)
 
 func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -119,7 +119,7 @@ func hang(r *http.Request, _ int) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-// bubble runs a test in synthetic time with a client in front of a scripted upstream.
+// bubble runs a test in synthetic time with a client and its scripted upstream.
 func bubble(t *testing.T, change func(*fixture), test func(*testing.T, *sethealth.Client, *upstream)) {
 	synctest.Test(t, func(t *testing.T) {
 		u := &upstream{answer: always(200)}

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// outcomes are how an attempt can end, as metrics and traces name it.
+// outcomes are the results of an attempt as metrics and traces name them.
 var outcomes = map[error]string{
 	nil: "ok", ErrRejected: "rejected", ErrInvalid: "invalid", ErrUnavailable: "unavailable", ErrTimeout: "timeout",
 }

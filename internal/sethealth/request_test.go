@@ -17,9 +17,8 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// The classification table: what each end of an attempt is, whether it is retried, and what the error
-// tells the operator to look at.
-func TestWhatAnAttemptMeans(t *testing.T) {
+// The classification table: the class of each result, whether it is retried, and what the error says.
+func TestResultsOfAttemptsAreClassified(t *testing.T) {
 	for name, row := range map[string]struct {
 		answer script
 		class  error
@@ -151,22 +150,22 @@ tokenvend_upstream_in_flight 0
 `), "tokenvend_upstream_calls_total", "tokenvend_upstream_retries_total", "tokenvend_upstream_in_flight"))
 }
 
-func TestASpanPerAttemptNamesNobody(t *testing.T) {
+func TestEachAttemptHasASpanThatNamesNoUser(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	f := defaults()
 	f.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test")
 	f.Transport = &upstream{answer: statuses(503)}
 	_, err := f.client(t).Issue(t.Context(), anna, nothing)
 	require.NoError(t, err)
-	var said []string
+	var recorded []string
 	for _, s := range recorder.Ended() {
-		said = append(said, s.Name())
+		recorded = append(recorded, s.Name())
 		for _, a := range s.Attributes() {
-			said = append(said, string(a.Key)+"="+a.Value.String())
+			recorded = append(recorded, string(a.Key)+"="+a.Value.String())
 		}
 	}
 	assert.Equal(t, []string{
 		"sethealth token", "attempt=1", "outcome=unavailable", "status=503",
 		"sethealth token", "attempt=2", "outcome=ok", "status=200",
-	}, said)
+	}, recorded)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Pages and audit logs compare hashes of different releases, and caches of different replicas share keys.
-func TestAUsersKeyAndHashAreGolden(t *testing.T) {
+func TestTheKeyAndHashOfAUserAreGolden(t *testing.T) {
 	assert.Equal(t, "3:jwt23:https://idp.example.comanna", anna.Key())
 	assert.Equal(t, "ade5d625a9ed0735", anna.Hash())
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
-// maxAnswer bounds what is read of an answer, in bytes.
+// maxAnswer bounds the body of an answer, in bytes.
 const maxAnswer = 64 << 10
 
 // tokenRequest is the body of POST /token, in the order in which its members are sent. It holds revealed
-// credentials: it is marshalled at once and never kept.
+// credentials: marshal it at once and do not keep it.
 type tokenRequest struct {
 	ID        string `json:"id"`
 	Secret    string `json:"secret"`
@@ -28,7 +28,7 @@ type tokenRequest struct {
 	TestMode  bool   `json:"test-mode"`
 }
 
-// encodeRequest is the body for one user.
+// encodeRequest returns the request body for a user.
 func encodeRequest(c Config, account pair, user User) []byte {
 	r := tokenRequest{
 		ID: account.key.Reveal(), Secret: account.secret.Reveal(),
@@ -43,12 +43,13 @@ func encodeRequest(c Config, account pair, user User) []byte {
 	var body bytes.Buffer
 	e := json.NewEncoder(&body)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(r) // strings, a number and a boolean
+	_ = e.Encode(r) // never fails on strings, numbers and booleans
 	return bytes.TrimSuffix(body.Bytes(), []byte("\n"))
 }
 
-// decodeToken takes the token out of the body of a 200 that was asked for at start. Its end is the earlier
-// of start + ttl and its own exp; a zero ttl leaves the lifetime to Sethealth. The error does not quote it.
+// decodeToken reads the token from the body of a 200 to a request sent at start. The token expires at the
+// earlier of start + ttl and its own exp; with a zero ttl Sethealth chooses the lifetime. The error does not
+// quote the body.
 func decodeToken(body []byte, start time.Time, ttl time.Duration) (Token, error) {
 	answer, err := strictjson.Object(body)
 	if err != nil {
@@ -73,7 +74,7 @@ func decodeToken(body []byte, start time.Time, ttl time.Duration) (Token, error)
 
 func isNotPlain(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
 
-// jwtExpiry is the exp claim (RFC 7519, section 4.1.4) of a token that is a signed JWT and has one, else
+// jwtExpiry returns the exp claim (RFC 7519, section 4.1.4) of a token that is a signed JWT and has one, else
 // zero. Only Sethealth can verify the signature.
 func jwtExpiry(token string) time.Time {
 	parts := strings.Split(token, ".")
@@ -90,16 +91,16 @@ func jwtExpiry(token string) time.Time {
 	}
 	number, _ := claims["exp"].(strictjson.Number)
 	exp, err := number.Float64()
-	// The years 1970 to 9999, which RFC 3339 can write: a claim beyond them limits nothing or is noise.
+	// Only the years 1970 to 9999, which RFC 3339 can express.
 	if err != nil || exp <= 0 || exp >= 253402300800 {
 		return time.Time{}
 	}
 	return time.Unix(int64(exp), 0)
 }
 
-// parseRetryAfter reads Retry-After (RFC 9110, section 10.2.3): seconds or a date. Anything else is no wait.
+// parseRetryAfter reads Retry-After (RFC 9110, section 10.2.3): seconds or a date. Anything else means no wait.
 func parseRetryAfter(value string) time.Duration {
-	// Too many seconds become the most that 32 bits hold, which no time-out lasts.
+	// An overflow yields the largest number of 32 bits, which is longer than any time-out.
 	seconds, err := strconv.ParseUint(value, 10, 32)
 	if err == nil || errors.Is(err, strconv.ErrRange) {
 		return time.Duration(seconds) * time.Second

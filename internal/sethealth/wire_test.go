@@ -19,7 +19,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// To change one of these lines is to change what Sethealth is sent.
+// Changing one of these lines changes what Sethealth receives.
 func TestTheRequestIsGolden(t *testing.T) {
 	for name, row := range map[string]struct {
 		user   string

@@ -7,13 +7,13 @@ import (
 	"github.com/sethealth/tokenvend/internal/secret"
 )
 
-// Control controls the emulator over HTTP. It belongs on a listener of its own.
+// Control returns a handler that controls the emulator. Serve it on a listener of its own.
 //
-//	GET  /state        what has happened, and the fault that the next call meets
-//	PUT  /faults       {"fault":"down","times":3}: ok, slow, down, refuse, invalid or revoke; all calls without times
+//	GET  /state        what has happened, and the fault of the next call
+//	PUT  /faults       {"fault":"down","times":3}: ok, slow, down, refuse, invalid or revoke; without times, for all calls
 //	PUT  /credentials  {"key":"…","secret":"…"}: the only accepted ones from now on
-//	POST /reset        counts to zero, fault ended
-//	POST /verify       {"token":"…"}: 200 if the token is valid, else 401; its status, and what it stands for
+//	POST /reset        sets counts to zero and ends the fault
+//	POST /verify       {"token":"…"}: 200 if the token is valid, else 401; its status and claims
 func (e *Emulator) Control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, e.State()) })
@@ -55,7 +55,7 @@ func (e *Emulator) setCredentials(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// verify answers as an API that takes the token would.
+// verify answers like an API that accepts the tokens.
 func (e *Emulator) verify(w http.ResponseWriter, r *http.Request) {
 	var t struct{ Token string }
 	if !readJSON(w, r, &t) {

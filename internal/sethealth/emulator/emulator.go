@@ -1,9 +1,9 @@
-// Package emulator speaks Sethealth's side of the token endpoint, for tests, demonstrations and
-// development without a service account.
+// Package emulator emulates Sethealth's token endpoint for tests, demos and development without a service
+// account.
 //
-// It is not Sethealth: its tokens open nothing, and it knows only one endpoint. It accepts what Sethealth's
-// own clients send or, if strict, exactly what tokenvend sends, and it misbehaves on demand. It shares no
-// code with the client, so that the two hold each other to the contract.
+// It is not Sethealth: its tokens give access to nothing, and it has only this endpoint. It accepts what
+// Sethealth's own clients send or, if strict, exactly what tokenvend sends, and it fails on demand. It shares no
+// code with the client, so that each is a test of the other.
 package emulator
 
 import (
@@ -20,13 +20,13 @@ import (
 	"github.com/sethealth/tokenvend/internal/secret"
 )
 
-// defaultLife is that of a token that was asked for without expires-in.
+// defaultLife is the lifetime of a token that is requested without expires-in.
 const defaultLife = time.Hour
 
-// Options make an [Emulator].
+// Options configure an [Emulator].
 type Options struct {
-	Key, Secret secret.Value // of the one service account it knows
-	Strict      bool         // accept exactly what tokenvend sends, and nothing else
+	Key, Secret secret.Value // of the only service account
+	Strict      bool         // accept exactly what tokenvend sends
 }
 
 // Emulator is an [http.Handler] for POST /token, safe for concurrent use. [Emulator.Control] controls it
@@ -38,10 +38,10 @@ type Emulator struct {
 	fault   Fault
 	life    time.Duration
 	tokens  map[string]Claims // all that were ever issued
-	revoked int               // the Number of the last one that is
+	revoked int               // the Number of the last revoked token
 }
 
-// New makes an Emulator.
+// New returns an Emulator.
 func New(o Options) *Emulator {
 	e := &Emulator{options: o, tokens: map[string]Claims{}}
 	e.Reset()
@@ -50,14 +50,14 @@ func New(o Options) *Emulator {
 
 // State is what has happened since the last Reset.
 type State struct {
-	Calls  int            `json:"calls"`           // requests of any kind, faults included
+	Calls  int            `json:"calls"`           // requests of any kind, failed ones included
 	Issued int            `json:"issued"`          // tokens
-	Users  map[string]int `json:"users"`           // calls for each user-id that could be read
-	Last   Request        `json:"last"`            // the last request that could be read
-	Fault  string         `json:"fault,omitempty"` // the one that the next call meets
+	Users  map[string]int `json:"users"`           // well-formed calls for each user-id
+	Last   Request        `json:"last"`            // the last well-formed call
+	Fault  string         `json:"fault,omitempty"` // the fault of the next call
 }
 
-// Request is what a call asked for.
+// Request is what a call requested.
 type Request struct {
 	User      string        `json:"user"`
 	ExpiresIn time.Duration `json:"expires_in"`
@@ -70,10 +70,10 @@ type Claims struct {
 	User     string    `json:"user"`
 	Expires  time.Time `json:"expires"`
 	TestMode bool      `json:"test_mode"`
-	Number   int       `json:"number"` // counts tokens, so that all of those issued until now can be revoked
+	Number   int       `json:"number"` // counts tokens, so that all issued so far can be revoked
 }
 
-// State is a snapshot.
+// State returns a snapshot.
 func (e *Emulator) State() State {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -82,41 +82,41 @@ func (e *Emulator) State() State {
 	return s
 }
 
-// Calls is how many requests came, faults included.
+// Calls returns the number of requests of any kind.
 func (e *Emulator) Calls() int { return e.State().Calls }
 
-// CallsFor is how many of them were for one user.
+// CallsFor returns the number of well-formed requests for a user.
 func (e *Emulator) CallsFor(user string) int { return e.State().Users[user] }
 
-// SetCredentials makes key and secret the only accepted ones: a rotation on Sethealth's side.
+// SetCredentials replaces the accepted key and secret, like a rotation at Sethealth.
 func (e *Emulator) SetCredentials(key, secret secret.Value) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.options.Key, e.options.Secret = key, secret
 }
 
-// SetJWTLife makes tokens JWTs that expire so soon if that is before the end that was asked for; 0 makes
-// them opaque again.
+// SetJWTLife makes new tokens JWTs that expire after life, or as requested if that is sooner; 0 makes them opaque
+// again.
 func (e *Emulator) SetJWTLife(life time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.life = life
 }
 
-// Reset sets all counts to zero and ends the fault. Tokens and credentials stay.
+// Reset sets all counts to zero and ends the fault. Tokens and credentials are kept.
 func (e *Emulator) Reset() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.fault, e.life, e.state = Fault{}, 0, State{Users: map[string]int{}}
 }
 
-// Verify reports what a token stands for and whether it is valid.
+// Verify returns the claims of a token and whether it is valid.
 func (e *Emulator) Verify(token string) (Claims, bool) {
 	claims, status := e.check(token)
 	return claims, status == "valid"
 }
 
-// check also says what became of a token. One that is unknown was changed, or is not of this Emulator.
+// check returns the claims and status of a token. An unknown one was altered, or issued by another Emulator.
 func (e *Emulator) check(token string) (claims Claims, status string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -157,7 +157,7 @@ func respond(w http.ResponseWriter, status int, body map[string]any) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// count records a call and takes the fault that it meets.
+// count records a call and returns its fault.
 func (e *Emulator) count(r *http.Request, request tokenRequest, readable bool) Fault {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -175,7 +175,7 @@ func (e *Emulator) count(r *http.Request, request tokenRequest, readable bool) F
 	return fault
 }
 
-// issue makes a token. With a life of its own it is a JWT with an exp, whose signature is an opaque token.
+// issue issues a token. After SetJWTLife it is a JWT with an exp and an opaque token as its signature.
 func (e *Emulator) issue(r tokenRequest) (string, *problem) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

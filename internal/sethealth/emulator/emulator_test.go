@@ -43,7 +43,7 @@ func token(t *testing.T, w *httptest.ResponseRecorder) string {
 	return answer["token"]
 }
 
-func TestItTakesWhatSethealthsClientsSendAndExactlyTokenvendsIfStrict(t *testing.T) {
+func TestItAcceptsSethealthsClientsAndIfStrictTokenvendAlone(t *testing.T) {
 	replaced := func(old, new string) string { return strings.Replace(exact, old, new, 1) }
 	for name, row := range map[string]struct {
 		body            string
@@ -60,7 +60,7 @@ func TestItTakesWhatSethealthsClientsSendAndExactlyTokenvendsIfStrict(t *testing
 		"something after it":                  {exact + "{}", 400, 400},
 		"a lifetime of a year":                {replaced("60000000000", "31536000000000000"), 200, 400},
 		"a negative lifetime":                 {replaced("60000000000", "-1"), 400, 400},
-		"more than anybody sends":             {exact + strings.Repeat(" ", 17<<10), 413, 413},
+		"a body that is too large":            {exact + strings.Repeat(" ", 17<<10), 413, 413},
 		"an unknown id":                       {replaced(`"k"`, `"l"`), 401, 401},
 		"a wrong secret":                      {replaced(`"s"`, `"t"`), 401, 401},
 		"no secret":                           {`{"id":"k"}`, 401, 400},
@@ -79,7 +79,7 @@ func TestItTakesWhatSethealthsClientsSendAndExactlyTokenvendsIfStrict(t *testing
 	}
 }
 
-func TestThereIsOnlyPOSTToToken(t *testing.T) {
+func TestOnlyPOSTTokenIsServed(t *testing.T) {
 	for _, row := range []struct {
 		method, target, contentType string
 		lenient, strict             int
@@ -95,7 +95,7 @@ func TestThereIsOnlyPOSTToToken(t *testing.T) {
 	}
 }
 
-func TestATokenStandsForItsUserUntilItEnds(t *testing.T) {
+func TestATokenIsValidForItsUserUntilItExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEmulator(true)
 		minute, hour := token(t, ask(e, exact)), token(t, ask(e, `{"id":"k","secret":"s","test-mode":false}`))
@@ -132,7 +132,7 @@ func TestATokenCanBeAJWTWithItsOwnEnd(t *testing.T) {
 	})
 }
 
-func TestFaultsLastAsOftenAsAskedAndCallsAreCounted(t *testing.T) {
+func TestFaultsLastForTheRequestedCallsAndCallsAreCounted(t *testing.T) {
 	e := newEmulator(true)
 	require.NoError(t, e.SetNamed("down", 2))
 	for range 2 {
@@ -156,7 +156,7 @@ func TestFaultsLastAsOftenAsAskedAndCallsAreCounted(t *testing.T) {
 	assert.Equal(t, emulator.State{Users: map[string]int{}}, e.State())
 }
 
-func TestSlowHoldsACallUpAndAnswersIt(t *testing.T) {
+func TestSlowDelaysACallAndAnswersIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEmulator(true)
 		require.NoError(t, e.SetNamed("slow", 1))
@@ -168,8 +168,7 @@ func TestSlowHoldsACallUpAndAnswersIt(t *testing.T) {
 	})
 }
 
-// What the control endpoint says of a token, with the status that an API which takes the token would answer.
-func TestControlReportsWhatBecameOfAToken(t *testing.T) {
+func TestControlReportsTheStatusOfAToken(t *testing.T) {
 	e := newEmulator(false)
 	c := e.Control()
 	expect := func(code int, status, token string) {

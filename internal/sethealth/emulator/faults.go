@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// Fault is a way to misbehave. Tests bring more of them than the named ones below.
+// Fault is a way to fail. Tests add others to the named ones below.
 type Fault struct {
 	Name string
-	// Play is called with each call, after it was counted. It reports whether it has answered.
+	// Play handles a call after it was counted, and reports whether it has answered.
 	Play func(w http.ResponseWriter, r *http.Request) bool
-	// Times is how many calls meet the fault; 0 for all to come.
+	// Times is the number of calls that fail; 0 for all.
 	Times int
 }
 
@@ -31,8 +31,8 @@ func (e *Emulator) Set(f Fault) {
 	e.fault = f
 }
 
-// SetNamed replaces the fault: ok for none, slow, down, refuse, invalid. The fault revoke ends any other, and
-// refuses all tokens that were issued until now. Times is as in [Fault].
+// SetNamed replaces the fault: ok for none, slow, down, refuse, invalid. The name revoke ends the fault and revokes
+// all tokens issued so far. Times is as in [Fault].
 func (e *Emulator) SetNamed(name string, times int) error {
 	play, known := named[name]
 	if !known {
@@ -50,7 +50,7 @@ func (e *Emulator) SetNamed(name string, times int) error {
 	return nil
 }
 
-// slow holds a call up for longer than users like, and less than tokenvend waits.
+// slow delays a call for longer than users like, but less than tokenvend waits.
 func slow(_ http.ResponseWriter, r *http.Request) bool {
 	select {
 	case <-time.After(2 * time.Second):

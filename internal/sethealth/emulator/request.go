@@ -23,15 +23,14 @@ type tokenRequest struct {
 	TestMode  bool          `json:"test-mode"`
 }
 
-// problem is a refusal. The emulator says what is wrong with a call, for a developer to read; it never
-// repeats what it was sent.
+// problem is why a call is refused, for a developer to read. It never quotes the call.
 type problem struct {
 	status int
 	text   string
 }
 
-// readRequest takes whatever Sethealth's own clients send: members that are absent, empty, zero or null,
-// any content type. Its Go client calls the id key.
+// readRequest accepts whatever Sethealth's own clients send: members that are absent, empty, zero or null, and
+// any content type. The Go client sends the id as key.
 func readRequest(w http.ResponseWriter, r *http.Request, strict bool) (tokenRequest, *problem) {
 	switch {
 	case r.URL.EscapedPath() != "/token":
@@ -61,12 +60,12 @@ func readRequest(w http.ResponseWriter, r *http.Request, strict bool) (tokenRequ
 	return request.tokenRequest, nil
 }
 
-// checkStrict holds a request to the contract exactly: written anew, it must be the same bytes.
+// checkStrict requires exactly what the contract says: encoded again, the request must be the same bytes.
 func checkStrict(r *http.Request, body []byte, request tokenRequest) *problem {
 	var exact bytes.Buffer
 	e := json.NewEncoder(&exact)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(request) // strings, a number and a boolean
+	_ = e.Encode(request) // never fails on strings, numbers and booleans
 	switch {
 	case r.URL.RawQuery != "":
 		return &problem{http.StatusBadRequest, "the URL has a query"}
