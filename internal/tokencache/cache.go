@@ -1,7 +1,6 @@
-// Package tokencache keeps tokens until they have to be replaced. [Cache] is a [sethealth.Issuer] around
-// another one: it remembers tokens in this process, decides by their lifetime, and makes one call for
-// simultaneous requests. With [Redis], replicas share tokens, and the rate limit. The package knows nothing of
-// HTTP, sessions or the wire to Sethealth.
+// Package tokencache caches tokens. [Cache] is a [sethealth.Issuer] that wraps another one: it keeps tokens in
+// memory, replaces them in time, and makes one call for simultaneous requests. With [Redis], replicas share
+// tokens and the rate limit. The package knows nothing about HTTP, sessions or Sethealth's wire format.
 package tokencache
 
 import (
@@ -19,21 +18,21 @@ import (
 )
 
 const (
-	// staleLife is what a token must have left to stand in for a new one that is not available.
+	// staleLife is how long a cached token must remain valid to be issued when no new one is available.
 	staleLife = 5 * time.Second
-	// staleMargin is how much sooner the wait for a new one ends than that: a timer may fire late.
+	// staleMargin is how much sooner than that the wait for a new token ends, because a timer may fire late.
 	staleMargin = 100 * time.Millisecond
-	// refreshPause is how long a token is left alone that came with a short life, or whose refresh has just begun.
+	// refreshPause is how long a token is not refreshed that is new, but short-lived, or whose refresh has begun.
 	refreshPause = 5 * time.Second
-	// marks bounds the rejected tokens and the failures that are remembered, each.
-	marks = 10_000
+	// maxRemembered bounds the remembered rejected tokens, and the remembered failures.
+	maxRemembered = 10_000
 )
 
-// Options are what a [Cache] is made of, besides its Config.
+// Options are the dependencies of a [Cache] and settings of others that it needs.
 type Options struct {
-	TTL        time.Duration // the lifetime that is requested; 0 if that is left to Sethealth
-	Timeout    time.Duration // how long one call to the source may take
-	Redis      *Redis        // nil without
+	TTL        time.Duration // the requested lifetime; 0 if Sethealth chooses it
+	Timeout    time.Duration // of one call to the source
+	Redis      *Redis        // nil if not configured
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -41,12 +40,12 @@ type Options struct {
 // Cache issues tokens by these rules:
 //
 //   - more than half of the TTL left: the cached token;
-//   - more than the least life, or what the caller asks for, left: the cached token, and one refresh in the
-//     background;
+//   - more than MinLife left, the greater of the Config's and the request's: the cached token, and one refresh
+//     in the background;
 //   - less: a new token; if none is available, the cached one as long as it has 5 s left; then the error.
 //
 // A token is issued only to the user that it was requested for, and never once that user has rejected it.
-// Tokens are not bound to the service account: they serve on when its key and secret are replaced.
+// Tokens are not bound to the service account: they stay in use when its key and secret are replaced.
 type Cache struct {
 	source  sethealth.Issuer
 	config  Config
@@ -58,34 +57,34 @@ type Cache struct {
 	failures *otter.Cache[sethealth.User, failure]
 	calls    singleflight.Group
 
-	base    context.Context // ends every call on Close
+	base    context.Context // cancelled by Close
 	cancel  context.CancelFunc
-	mu      sync.Mutex // so that nothing starts once Close waits
+	mu      sync.Mutex // keeps calls from starting once Close waits
 	running sync.WaitGroup
 }
 
-// entry is a cached token. The zero entry has expired long ago.
+// entry is a cached token. The zero entry has expired.
 type entry struct {
 	token     sethealth.Token
-	half      time.Duration // with no more than this left, it is refreshed in the background
+	half      time.Duration // with this left or less, it is refreshed in the background
 	refreshAt atomic.Int64  // but not before this, in Unix nanoseconds
 }
 
 func (e *entry) left() time.Duration { return e.token.Remaining(time.Now()) }
 
-// rejection is a token that must not be issued again. The user is part of it, so that nobody can reject
-// the tokens of others.
+// rejection is a token that must not be issued again. It includes the user so that nobody can reject the tokens
+// of others.
 type rejection struct {
 	user sethealth.User
 	id   string
 }
 
-// New makes a Cache of a valid Config around a source of new tokens. Close it after use.
+// New returns a Cache for a valid Config and a source of new tokens. Close it after use.
 func New(c Config, source sethealth.Issuer, o Options) *Cache {
 	cache := &Cache{
 		source: source, config: c, options: o,
-		rejected: newStore[rejection, struct{}](marks, nil),
-		failures: newStore[sethealth.User, failure](marks, nil),
+		rejected: newStore[rejection, struct{}](maxRemembered, nil),
+		failures: newStore[sethealth.User, failure](maxRemembered, nil),
 	}
 	cache.base, cache.cancel = context.WithCancel(context.Background())
 	cache.tokens = newStore(c.Size, func(e otter.DeletionEvent[sethealth.User, *entry]) {
@@ -97,12 +96,12 @@ func New(c Config, source sethealth.Issuer, o Options) *Cache {
 	return cache
 }
 
-// newStore is bounded by size alone: with an expiry, otter would start a goroutine, and take 0 for never.
+// newStore bounds a store by size alone: with an expiry, otter would start a goroutine and take 0 for never.
 func newStore[K comparable, V any](size int, deleted func(otter.DeletionEvent[K, V])) *otter.Cache[K, V] {
 	return otter.Must(&otter.Options[K, V]{MaximumSize: size, OnAtomicDeletion: deleted, Logger: &otter.NoopLogger{}})
 }
 
-// Issue returns a token by the rules of [Cache]. Its error is the source's, or ctx's.
+// Issue returns a token by the rules of [Cache]. Its error is that of the source or of ctx.
 func (c *Cache) Issue(ctx context.Context, user sethealth.User, r sethealth.Request) (sethealth.Token, error) {
 	if r.Rejected != "" && !c.isRejected(user, r.Rejected) {
 		c.reject(user, r.Rejected)
@@ -131,7 +130,7 @@ func (c *Cache) Issue(ctx context.Context, user sethealth.User, r sethealth.Requ
 
 func (c *Cache) count(result string) { c.metrics.lookups.WithLabelValues(result).Inc() }
 
-// lookup is the user's cached token, or the zero entry.
+// lookup returns the user's cached token, or the zero entry.
 func (c *Cache) lookup(user sethealth.User) *entry {
 	if e, ok := c.tokens.GetIfPresent(user); ok && !c.isRejected(user, e.token.ID) {
 		return e
@@ -139,7 +138,7 @@ func (c *Cache) lookup(user sethealth.User) *entry {
 	return &entry{}
 }
 
-// keep remembers a token whose end is known.
+// keep caches a token whose expiry is known.
 func (c *Cache) keep(user sethealth.User, token sethealth.Token) {
 	if c.config.Cache == "off" || token.Expires.IsZero() {
 		return
@@ -165,7 +164,7 @@ func (c *Cache) isRejected(user sethealth.User, id string) bool {
 	return rejected
 }
 
-// Drop forgets the tokens of users that are not entitled any more, in memory and in Redis.
+// Drop deletes the tokens of all users that match, in memory and in Redis.
 func (c *Cache) Drop(match func(sethealth.User) bool) {
 	var dropped []sethealth.User
 	for user := range c.tokens.Keys() {
@@ -177,7 +176,7 @@ func (c *Cache) Drop(match func(sethealth.User) bool) {
 	c.dropShared("", dropped...)
 }
 
-// dropShared deletes users' tokens in Redis, those of that ID or, if it is empty, any. Nobody waits for it.
+// dropShared deletes the users' tokens in Redis, only those with that ID if id is not empty. It does not block.
 func (c *Cache) dropShared(id string, users ...sethealth.User) {
 	if c.options.Redis == nil || !c.begin() {
 		return
@@ -190,7 +189,7 @@ func (c *Cache) dropShared(id string, users ...sethealth.User) {
 	}()
 }
 
-// begin reports whether the Cache is open, and keeps Close waiting until the caller calls running.Done.
+// begin reports whether the Cache is open. If so, Close waits until the caller calls running.Done.
 func (c *Cache) begin() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,8 +200,8 @@ func (c *Cache) begin() bool {
 	return true
 }
 
-// Close ends the calls that are in progress, background refreshes above all, and waits for them. A request
-// that needs a new token after that fails.
+// Close cancels the calls in progress, such as background refreshes, and waits for them. Later requests that
+// need a new token fail.
 func (c *Cache) Close() {
 	c.mu.Lock()
 	c.cancel()

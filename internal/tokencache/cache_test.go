@@ -15,8 +15,8 @@ import (
 	"github.com/sethealth/tokenvend/internal/tokencache"
 )
 
-// The table "Which token a user gets": a token of one hour, requested again when it has so much left.
-func TestTheLifeOfACachedTokenDecides(t *testing.T) {
+// The table "Which token a user gets": a token of one hour, requested again with this much left.
+func TestTheRemainingLifetimeDecidesWhichTokenIsIssued(t *testing.T) {
 	const m = time.Minute
 	for name, row := range map[string]struct {
 		left, minLife time.Duration
@@ -25,19 +25,19 @@ func TestTheLifeOfACachedTokenDecides(t *testing.T) {
 		source        sethealth.Source
 		calls         int64 // the first one included
 	}{
-		"more than half is issued":                            {31 * m, 0, false, "alice#1", sethealth.Cache, 1},
-		"half is issued and refreshed in the background":      {30 * m, 0, false, "alice#1", sethealth.Cache, 2},
-		"just over the least life is issued and refreshed":    {15*m + 1, 0, false, "alice#1", sethealth.Cache, 2},
-		"the least life is replaced":                          {15 * m, 0, false, "alice#2", sethealth.Minted, 2},
-		"an expired one is replaced":                          {-time.Second, 0, false, "alice#2", sethealth.Minted, 2},
-		"more than half is replaced if more is asked for":     {40 * m, 50 * m, false, "alice#2", sethealth.Minted, 2},
-		"more than what is asked for is issued":               {50*m + 1, 50 * m, false, "alice#1", sethealth.Cache, 1},
-		"to ask for less than the least life changes nothing": {15 * m, m, false, "alice#2", sethealth.Minted, 2},
-		"unavailable: over the least life is issued":          {20 * m, 0, true, "alice#1", sethealth.Cache, 2},
-		"unavailable: under the least life stands in":         {10 * m, 0, true, "alice#1", sethealth.Stale, 2},
-		"unavailable: under what is asked for stands in":      {40 * m, 50 * m, true, "alice#1", sethealth.Stale, 2},
-		"unavailable: 5 s stand in":                           {5 * time.Second, 0, true, "alice#1", sethealth.Stale, 2},
-		"unavailable: less than 5 s do not":                   {5*time.Second - 1, 0, true, "", "", 2},
+		"more than half is issued":                        {31 * m, 0, false, "alice#1", sethealth.Cache, 1},
+		"half is issued and refreshed in the background":  {30 * m, 0, false, "alice#1", sethealth.Cache, 2},
+		"just over MinLife is issued and refreshed":       {15*m + 1, 0, false, "alice#1", sethealth.Cache, 2},
+		"MinLife is replaced":                             {15 * m, 0, false, "alice#2", sethealth.Minted, 2},
+		"an expired one is replaced":                      {-time.Second, 0, false, "alice#2", sethealth.Minted, 2},
+		"more than half is replaced if more is asked for": {40 * m, 50 * m, false, "alice#2", sethealth.Minted, 2},
+		"more than what is asked for is issued":           {50*m + 1, 50 * m, false, "alice#1", sethealth.Cache, 1},
+		"a request for less than MinLife changes nothing": {15 * m, m, false, "alice#2", sethealth.Minted, 2},
+		"unavailable: over MinLife is issued":             {20 * m, 0, true, "alice#1", sethealth.Cache, 2},
+		"unavailable: under MinLife stands in":            {10 * m, 0, true, "alice#1", sethealth.Stale, 2},
+		"unavailable: under what is asked for stands in":  {40 * m, 50 * m, true, "alice#1", sethealth.Stale, 2},
+		"unavailable: 5 s stand in":                       {5 * time.Second, 0, true, "alice#1", sethealth.Stale, 2},
+		"unavailable: less than 5 s do not":               {5*time.Second - 1, 0, true, "", "", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -76,7 +76,9 @@ func TestABackgroundRefreshServesTheNextRequest(t *testing.T) {
 			r.issue("alice")
 		}
 		time.Sleep(time.Minute)
-		assert.Equal(t, []time.Duration{15 * time.Minute, 30 * time.Minute}, r.asked(), "one call, for more than half, or Redis would give the same token")
+		synctest.Wait()
+		assert.Equal(t, []time.Duration{15 * time.Minute, 30 * time.Minute}, r.needs,
+			"one call, for more than half, or Redis would return the same token")
 		assert.Equal(t, "alice#2", r.issue("alice").Value.Reveal())
 		assert.Equal(t, 1.0, r.metric("tokenvend_cache_refreshes_total", "ok"))
 	})
@@ -117,7 +119,7 @@ func TestAFailureIsRememberedForOneSecondWhileTheCachedTokenStandsIn(t *testing.
 	})
 }
 
-func TestACachedTokenDoesNotExpireWhileANewOneIsWaitedFor(t *testing.T) {
+func TestACachedTokenDoesNotExpireWhileWaitingForANewOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &source{ttl: time.Hour})
 		defer r.Close()
@@ -158,7 +160,7 @@ func TestOnlySimultaneousRequestsShareATokenThatIsNotCached(t *testing.T) {
 	}
 }
 
-func TestATokenThatLivesShorterThanRequestedIsLeftAloneForAMoment(t *testing.T) {
+func TestAShortLivedTokenIsNotRefreshedAtOnce(t *testing.T) {
 	for name, row := range map[string]struct {
 		ttl, life, pause time.Duration
 	}{
@@ -183,7 +185,7 @@ func TestATokenThatLivesShorterThanRequestedIsLeftAloneForAMoment(t *testing.T) 
 	}
 }
 
-func TestTheSizeIsABound(t *testing.T) {
+func TestTheSizeIsBounded(t *testing.T) {
 	r := newRig(t, &source{ttl: time.Hour}, func(c *tokencache.Config, _ *tokencache.Options) { c.Size = 100 })
 	defer r.Close()
 	for i := range 2000 {
@@ -237,12 +239,12 @@ func TestConfigurationFaultsNameTheVariable(t *testing.T) {
 		ttl    time.Duration
 		want   string
 	}{
-		"a least life of the whole life": {tokencache.Config{Cache: "memory", Size: 1, MinLife: time.Hour}, time.Hour, "TOKEN_MIN_LIFE must be"},
-		"a negative least life":          {tokencache.Config{Cache: "memory", Size: 1, MinLife: -1}, 0, "TOKEN_MIN_LIFE must be"},
-		"an unknown cache":               {tokencache.Config{Cache: "disk", Size: 1}, 0, "TOKEN_CACHE must be memory or redis or off"},
-		"no room":                        {tokencache.Config{Cache: "memory"}, 0, "TOKEN_CACHE_SIZE must be"},
-		"no Redis":                       {tokencache.Config{Cache: "redis", Size: 1}, 0, "REDIS_URL is required"},
-		"no URL":                         {tokencache.Config{Cache: "redis", Size: 1, RedisURL: url}, 0, "REDIS_URL must be redis://"},
+		"a MinLife of the whole lifetime": {tokencache.Config{Cache: "memory", Size: 1, MinLife: time.Hour}, time.Hour, "TOKEN_MIN_LIFE must be"},
+		"a negative MinLife":              {tokencache.Config{Cache: "memory", Size: 1, MinLife: -1}, 0, "TOKEN_MIN_LIFE must be"},
+		"an unknown cache":                {tokencache.Config{Cache: "disk", Size: 1}, 0, "TOKEN_CACHE must be memory or redis or off"},
+		"no room":                         {tokencache.Config{Cache: "memory"}, 0, "TOKEN_CACHE_SIZE must be"},
+		"no Redis":                        {tokencache.Config{Cache: "redis", Size: 1}, 0, "REDIS_URL is required"},
+		"no URL":                          {tokencache.Config{Cache: "redis", Size: 1, RedisURL: url}, 0, "REDIS_URL must be redis://"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := row.config.Validate(row.ttl)
@@ -251,8 +253,8 @@ func TestConfigurationFaultsNameTheVariable(t *testing.T) {
 		})
 	}
 	c := tokencache.Config{Cache: "memory", Size: 1, RedisURL: url}
-	require.NoError(t, c.Validate(time.Hour), "REDIS_URL does not matter then")
+	require.NoError(t, c.Validate(time.Hour), "REDIS_URL is not used then")
 	assert.Equal(t, 15*time.Minute, c.MinLife)
 	c = tokencache.Config{Cache: "memory", Size: 100_000_000, MinLife: time.Hour}
-	require.NoError(t, c.Validate(0), "Sethealth decides how long tokens live")
+	require.NoError(t, c.Validate(0), "Sethealth chooses the lifetime")
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// failureMemory is how long a failure answers the user's other requests while the cached token can stand in,
-// so that many tabs do not make many calls during an outage.
+// failureMemory is how long a failure holds for the user's other requests while the cached token can be issued
+// instead, so that many tabs do not make many calls during an outage.
 const failureMemory = time.Second
 
-// failure is how the last call for a user ended.
+// failure is that of the last call for a user.
 type failure struct {
 	at  time.Time
 	err error
@@ -22,8 +22,8 @@ type failure struct {
 
 var errClosed = fmt.Errorf("tokencache: closed: %w", sethealth.ErrUnavailable)
 
-// fresh waits for a token with more than the requested life left. If there is none, or it takes until the
-// end of the cached one is near, that one stands in.
+// fresh waits for a token with more than r.MinLife left. It returns the cached one instead if there is none, or
+// none before the cached one is about to expire.
 func (c *Cache) fresh(ctx context.Context, user sethealth.User, r sethealth.Request, held *entry) (sethealth.Token, error) {
 	began, wait := time.Now(), ctx
 	if left := held.left(); left > staleLife+staleMargin {
@@ -34,8 +34,8 @@ func (c *Cache) fresh(ctx context.Context, user sethealth.User, r sethealth.Requ
 	for {
 		token, err := c.join(wait, user, r, began)
 		if err == nil {
-			// Another request may have started the call, with less need. A new token from Sethealth is the
-			// best there is, however short its life.
+			// Another request with a lower MinLife may have started the call. A token that is new from
+			// Sethealth will do even if its lifetime is shorter.
 			if !c.isRejected(user, token.ID) && (token.Source == sethealth.Minted || token.Remaining(time.Now()) > r.MinLife) {
 				return token, nil
 			}
@@ -49,11 +49,11 @@ func (c *Cache) fresh(ctx context.Context, user sethealth.User, r sethealth.Requ
 		if wait.Err() == nil || ctx.Err() != nil {
 			return sethealth.Token{}, err
 		}
-		wait = ctx // its timer fired too late
+		wait = ctx // the timer fired too late
 	}
 }
 
-// join is the result of the user's call in progress, or of a new one.
+// join waits for the user's call in progress, or starts one, and returns its result.
 func (c *Cache) join(ctx context.Context, user sethealth.User, r sethealth.Request, began time.Time) (sethealth.Token, error) {
 	select {
 	case result := <-c.calls.DoChan(user.Key(), func() (any, error) { return c.call(ctx, user, r, began) }):
@@ -64,15 +64,15 @@ func (c *Cache) join(ctx context.Context, user sethealth.User, r sethealth.Reque
 	}
 }
 
-// refresh starts the one background refresh of a cached token, and reports whether it did.
+// refresh starts a background refresh of a cached token unless one has just begun, and reports whether it did.
 func (c *Cache) refresh(user sethealth.User, held *entry) bool {
 	now, due := time.Now(), held.refreshAt.Load()
 	if now.UnixNano() < due || !held.refreshAt.CompareAndSwap(due, now.Add(refreshPause).UnixNano()) {
 		return false
 	}
 	c.calls.DoChan(user.Key(), func() (any, error) {
-		// More than half is asked for, or Redis would give the same token. The request has nothing to do with
-		// the call: its context stays out.
+		// With a lower MinLife, Redis would return the same token. The call is not part of the request's trace,
+		// so it does not have its context.
 		token, err := c.call(context.Background(), user, sethealth.Request{MinLife: held.half}, now)
 		outcome := "ok"
 		if err != nil {
@@ -84,14 +84,14 @@ func (c *Cache) refresh(user sethealth.User, held *entry) bool {
 	return true
 }
 
-// call gets one token that any number of requests wait for. It belongs to none of them: when one leaves, it
-// goes on. The values of the context stay, for the trace.
+// call gets one token for any number of waiting requests. It continues when they leave, and keeps the values of
+// ctx for the trace.
 func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Request, began time.Time) (token sethealth.Token, err error) {
 	if !c.begin() {
 		return sethealth.Token{}, errClosed
 	}
 	defer c.running.Done()
-	// Another call may have ended since the request looked.
+	// Another call may have ended since the request looked in the cache.
 	held := c.lookup(user)
 	if held.left() > r.MinLife {
 		return held.token, nil
@@ -106,7 +106,7 @@ func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Reque
 	defer context.AfterFunc(c.base, cancel)()
 	defer func() {
 		if p := recover(); p != nil {
-			// The panic's own text stays out of the log: it may hold anything.
+			// The panic's text is not logged: it may hold anything.
 			c.options.Logger.Error("the token source panicked", "panic_type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			err = errors.New("tokencache: the token source panicked")
 		}
@@ -120,14 +120,14 @@ func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Reque
 	return token, err
 }
 
-// obtain asks the next level: Redis, if replicas share tokens, and then Sethealth.
+// obtain gets a token from Redis, if it is configured, or else from the source.
 func (c *Cache) obtain(ctx context.Context, user sethealth.User, r sethealth.Request) (sethealth.Token, error) {
 	redis := c.options.Redis
 	if redis != nil {
 		found := redis.find(ctx, user, r.MinLife, func(id string) bool { return c.isRejected(user, id) })
 		left := found.Remaining(time.Now())
 		if left > c.lookup(user).left() {
-			c.keep(user, found) // even with too little left, it can stand in
+			c.keep(user, found) // even with too little left: a new one may not be available
 		}
 		if left > r.MinLife {
 			c.metrics.shared.WithLabelValues("shared").Inc()

@@ -17,7 +17,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/tokencache"
 )
 
-// Without a bubble: real threads may look just before a call ends and start their own just after.
+// Not in a bubble: real threads may look just before a call ends and start another one just after.
 func TestAnyNumberOfRequestsOfAUserMakeOneCall(t *testing.T) {
 	const users = 1000
 	r := newRig(t, &source{ttl: time.Hour}, func(c *tokencache.Config, _ *tokencache.Options) { c.Size = 10 * users })
@@ -56,7 +56,7 @@ func TestACallerThatLeavesDoesNotFailTheOthers(t *testing.T) {
 	})
 }
 
-func TestACallHasTheValuesOfItsContextAndAnEndOfItsOwn(t *testing.T) {
+func TestACallKeepsContextValuesAndHasItsOwnTimeOut(t *testing.T) {
 	type key struct{}
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{answer: func(ctx context.Context, _ int64) (sethealth.Token, error) {

@@ -7,7 +7,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// Config is where tokens are kept, and for how long one of them serves.
+// Config configures the cache.
 type Config struct {
 	Cache    string        `envconfig:"TOKEN_CACHE" group:"Tokens" default:"memory" desc:"where tokens are kept: memory, redis (shared by replicas, with the rate limit), off"`
 	Size     int           `envconfig:"TOKEN_CACHE_SIZE" group:"Tokens" default:"100000" desc:"tokens kept in memory, at most"`
@@ -15,7 +15,7 @@ type Config struct {
 	RedisURL secret.Source `envconfig:"REDIS_URL" group:"Tokens" desc:"redis:// or rediss:// URL, for TOKEN_CACHE=redis"`
 }
 
-// Validate reports every fault, and fills in the least life that follows from the lifetime of tokens.
+// Validate reports every invalid variable. It sets MinLife to its default, which depends on the tokens' lifetime.
 func (c *Config) Validate(ttl time.Duration) error {
 	var p setting.Problems
 	switch {

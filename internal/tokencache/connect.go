@@ -16,26 +16,26 @@ import (
 )
 
 const (
-	// Sooner than redisBudget, so that a wait for a connection is told apart from one for Redis.
+	// Less than redisBudget, so that a wait for a free connection can be told from one for Redis.
 	poolTimeout = 80 * time.Millisecond
-	// Few connections carry more in a burst than many that have to be dialed first.
+	// In a burst, a few connections carry more than many that must be opened first.
 	connections = 8
 	// Connections are renewed, so that a changed DNS name is followed.
 	connectionAge = 4 * time.Minute
-	// A dial goes on without the request that began it, so that it may take longer than one may wait.
+	// Dialing continues without the request that started it, so it may take longer than a request may wait.
 	dialTimeout = 2 * time.Second
-	// Our commands and answers are some hundred bytes; go-redis' own buffers take 64 KiB a connection.
+	// Commands and answers are a few hundred bytes; by default, go-redis uses 64 KiB for each connection.
 	bufferSize = 4 << 10
 )
 
 var (
-	// errURL is all that is said of a bad URL: go-redis' own errors repeat parts of it, the password included.
+	// errURL replaces errors of go-redis, which repeat parts of the URL, including the password.
 	errURL    = errors.New("must be redis://[user:password@]host[:port][/db] or rediss://…, with ?addr=host:port for more nodes of a cluster or ?master_name=… for Sentinel")
-	errServer = errors.New("names another server; only a new user and password are taken up without a restart")
+	errServer = errors.New("names another server; only a new user and password take effect without a restart")
 )
 
-// connectOptions are for the server of a URL. Each new connection signs in with the user and password that
-// the URL holds by then.
+// connectOptions returns the options for the server of a URL. Each new connection signs in with the user and
+// password that the URL holds at that time.
 func connectOptions(current secret.Source) (*redis.UniversalOptions, error) {
 	start := current.Get().Reveal()
 	o, err := parseURL(start)
@@ -77,8 +77,8 @@ func withoutUser(raw string) string {
 	return u.String()
 }
 
-// parseURL reads a URL of the three kinds that go-redis knows. Its time-outs and pool sizes are accepted and
-// not used: ours are what the service promises.
+// parseURL parses the URL of a server, a cluster or a Sentinel group. Time-outs and pool sizes in it are ignored:
+// the service has made promises about its own.
 func parseURL(raw string) (*redis.UniversalOptions, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Host == "" {
@@ -116,8 +116,8 @@ func parseURL(raw string) (*redis.UniversalOptions, error) {
 	}
 }
 
-// replies are the errors of a server that an operator can fix, by their first words, in words of ours: theirs
-// may hold addresses and names.
+// replies are the errors of a server that an operator can fix, by how they begin, and what to do. The errors are
+// not shown: they may hold addresses and names.
 var replies = []struct{ code, reason string }{
 	{"WRONGPASS", "wrong user or password: correct them in REDIS_URL"},
 	{"NOAUTH", "a password is needed: put user and password into REDIS_URL"},
@@ -139,16 +139,16 @@ const notAllowed = "the user lacks permissions: allow it EVAL, GET, SET, DEL and
 func explainRedis(ctx context.Context, err error) error {
 	reply, ok := errors.AsType[redis.Error](err)
 	if !ok {
-		failure := outgoing.Explain(ctx, err, "no valid answer: see whether it speaks the Redis protocol")
+		failure := outgoing.Explain(ctx, err, "no valid answer: check that it speaks the Redis protocol")
 		if failure.Timeout {
-			return errors.New("no answer in time: see whether it runs, speaks TLS if REDIS_URL begins with rediss, or a firewall is in between")
+			return errors.New("no answer in time: check that it runs, that it speaks TLS if REDIS_URL begins with rediss, and that no firewall blocks it")
 		}
 		return fmt.Errorf("%w; check REDIS_URL and the outbound firewall", failure)
 	}
-	said := strings.TrimPrefix(reply.Error(), "ERR ")
+	text := strings.TrimPrefix(reply.Error(), "ERR ")
 	for _, r := range replies {
-		// Redis 6 puts a script's error behind words of its own.
-		if strings.HasPrefix(said, r.code) || strings.Contains(said, ": "+r.code+" ") || strings.Contains(said, "-"+r.code+" ") {
+		// Redis 6 puts words of its own before the error of a script.
+		if strings.HasPrefix(text, r.code) || strings.Contains(text, ": "+r.code+" ") || strings.Contains(text, "-"+r.code+" ") {
 			return errors.New(r.reason)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,14 +30,14 @@ func named(name string) sethealth.User {
 	return sethealth.User{Check: "jwt", Issuer: "https://id.example.com", Name: name}
 }
 
-// source is Sethealth as the tests need it: it answers with the user's name and the number of the call.
+// source is a fake of Sethealth that answers with the user's name and the number of the call.
 type source struct {
 	ttl, delay time.Duration
 	broken     atomic.Bool
 	calls      atomic.Int64
 
 	mu    sync.Mutex
-	needs []time.Duration
+	needs []time.Duration // the MinLife of each call
 	// answer replaces the ordinary answer, if set.
 	answer func(ctx context.Context, call int64) (sethealth.Token, error)
 }
@@ -62,14 +61,7 @@ func (s *source) Issue(ctx context.Context, user sethealth.User, r sethealth.Req
 	return token(fmt.Sprintf("%s#%d", user.Name, call), began.Add(s.ttl)), nil
 }
 
-// asked are the lives that the source was asked for, call by call.
-func (s *source) asked() []time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.needs)
-}
-
-// token has its value as its ID, for easy reading.
+// token returns a token whose ID shows its value.
 func token(value string, expires time.Time) sethealth.Token {
 	return sethealth.Token{Value: secret.New(value), Expires: expires, ID: "id of " + value, Source: sethealth.Minted}
 }
@@ -98,10 +90,10 @@ func newRig(t testing.TB, s *source, change ...func(*tokencache.Config, *tokenca
 	return r
 }
 
-// off makes a Cache without a memory.
+// off switches the cache off.
 func off(c *tokencache.Config, _ *tokencache.Options) { c.Cache = "off" }
 
-// life sets the lifetime of tokens and the least life.
+// life sets the lifetime of tokens and MinLife.
 func life(ttl, minLife time.Duration) func(*tokencache.Config, *tokencache.Options) {
 	return func(c *tokencache.Config, o *tokencache.Options) { c.MinLife, o.TTL = minLife, ttl }
 }
@@ -110,7 +102,7 @@ func (r *rig) Issue(ctx context.Context, user sethealth.User, q sethealth.Reques
 	return r.Cache.Issue(ctx, user, q)
 }
 
-// issue gets a user a token.
+// issue requests a token for a user and requires success.
 func (r *rig) issue(user string) sethealth.Token {
 	r.t.Helper()
 	got, err := r.Issue(r.t.Context(), named(user), sethealth.Request{})
@@ -118,14 +110,14 @@ func (r *rig) issue(user string) sethealth.Token {
 	return got
 }
 
-// unavailable gets alice no token.
+// unavailable requests a token for alice and requires ErrUnavailable.
 func (r *rig) unavailable() {
 	r.t.Helper()
 	_, err := r.Issue(r.t.Context(), alice, sethealth.Request{})
 	require.ErrorIs(r.t, err, sethealth.ErrUnavailable)
 }
 
-// replace gets alice another token than the one of that ID.
+// replace rejects the token of alice with that ID and requests another.
 func (r *rig) replace(id string) (sethealth.Token, error) {
 	return r.Issue(r.t.Context(), alice, sethealth.Request{Rejected: id})
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// limitScript is the generic cell rate algorithm with the server's clock, in microseconds: KEYS[1] holds when
-// the user's burst is whole again, ARGV are the time that one request costs, and the time of a whole burst. It
-// returns how long to wait. What this limit cannot have written, such as a time after a whole burst, counts as
-// nothing, so that nobody is refused for it.
+// limitScript is the generic cell rate algorithm by the server's clock, in microseconds. KEYS[1] holds the time
+// at which the user's burst is full again; ARGV are the interval that a request uses up and the burst. It returns
+// how long to wait. A value that this limit cannot have written, such as a time after a full burst, is ignored,
+// so that it refuses nobody.
 const limitScript = `
 local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
@@ -26,8 +26,8 @@ if wait > 0 then return wait end
 redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - now) / 1000))
 return 0`
 
-// Allow counts a request against a limit that all replicas share, and returns how long to wait for it; 0 if it
-// may pass now. Each request costs interval of burst. The error says that Redis cannot tell.
+// Allow counts one request, which uses up interval of burst, against a limit that all replicas share. It returns
+// how long the request has to wait; 0 if it is allowed now. An error means that Redis cannot decide.
 func (r *Redis) Allow(ctx context.Context, user sethealth.User, interval, burst time.Duration) (wait time.Duration, err error) {
 	name := r.namespace().key("limit", user.Key())
 	commands, err := r.do(ctx, "limit", func(pipe redis.Pipeliner) { queueLimit(pipe, name, interval, burst) })
@@ -41,7 +41,7 @@ func (r *Redis) Allow(ctx context.Context, user sethealth.User, interval, burst 
 	return time.Duration(µs) * time.Microsecond, nil
 }
 
-// queueLimit sends the text of the script each time: its hash would be SHA-1, which FIPS-only mode refuses.
+// queueLimit sends the text of the script each time: its hash would be SHA-1, which FIPS-only mode forbids.
 func queueLimit(pipe redis.Pipeliner, key string, interval, burst time.Duration) {
 	pipe.Eval(context.Background(), limitScript, []string{key}, interval.Microseconds(), burst.Microseconds())
 }

@@ -37,14 +37,14 @@ func TestAFleetSharesOneLimit(t *testing.T) {
 	require.NoError(t, err)
 	assert.InDelta(t, time.Minute, wait, float64(soon))
 	for range 3 {
-		require.Eventually(t, func() bool { // another user, at an even pace
+		require.Eventually(t, func() bool { // another user, at an even rate
 			wait, err := fleet[0].redis.Allow(t.Context(), named("bob"), 20*time.Millisecond, 20*time.Millisecond)
 			return err == nil && wait == 0
 		}, soon, time.Millisecond)
 	}
 }
 
-func TestASpoiledLimitRefusesNobody(t *testing.T) {
+func TestATamperedLimitRefusesNobody(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	r := newReplica(t, server, &source{}, "one")

@@ -54,7 +54,7 @@ func (r *Redis) register(reg prometheus.Registerer) {
 	})
 }
 
-// counters are there from the start with every value of their label.
+// counters returns counters that exist from the start for every value of their label.
 func counters(reg prometheus.Registerer, name, help, label string, values ...string) *prometheus.CounterVec {
 	all := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	for _, value := range values {

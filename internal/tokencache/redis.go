@@ -21,42 +21,42 @@ import (
 )
 
 const (
-	// commandTimeout bounds one command, and redisBudget all that a request waits: also for a connection.
+	// commandTimeout bounds one command, and redisBudget the total wait of a request, also for a connection.
 	commandTimeout = 50 * time.Millisecond
 	redisBudget    = 100 * time.Millisecond
-	// So many failures in a row, over so much time, stop all commands for a while. Without the time, one moment
-	// without processor would be enough, in which many commands fail at once.
+	// This many failures in a row, over at least this time, stop all commands for breakerDelay. Without the time,
+	// many commands that fail at once when the process gets no CPU time would be enough.
 	breakerFailures = 3
 	breakerTime     = 200 * time.Millisecond
 	breakerDelay    = time.Second
-	// probeEvery keeps the state true without requests, and spares them the first try after an outage.
+	// probeEvery keeps the state up to date without requests, none of which has to be the first after an outage.
 	probeEvery = time.Second
 	// checkTimeout is for `tokenvend check`: a first TLS handshake may take longer than a request may wait.
 	checkTimeout = 5 * time.Second
-	// probes is how many keys are probed. Their slots are at most a ninth of all apart, so that each node of
-	// a usual cluster is asked, and one node of it is not taken for a server.
+	// probes is the number of keys that are probed. Their slots are at most a ninth of all slots apart, so that
+	// each node of a usual cluster is asked, and a single node of one is not taken for a whole server.
 	probes = 16
 )
 
 var (
-	// errRedis is all that a caller learns: Redis gave no answer, go on without it.
+	// errRedis means that the caller has to continue without Redis.
 	errRedis = errors.New("redis unavailable")
-	// errNoVerdict is for the breaker: the outcome says nothing about Redis.
+	// errNoVerdict tells the breaker that a result says nothing about Redis.
 	errNoVerdict = errors.New("no verdict")
 )
 
-// RedisDeps are what a [Redis] is made of, besides the Config.
+// RedisDeps are the dependencies of a [Redis].
 type RedisDeps struct {
-	// Secret of the service account, and Settings, all else that a token depends on. Replicas share tokens if
-	// both are the same.
+	// Secret is that of the service account, and Settings all else that tokens depend on. Replicas share tokens
+	// if both are the same.
 	Secret     secret.Source
 	Settings   []string
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
 
-// Redis is what replicas have in common: one server, Sentinel group or cluster. It may be slow, full or gone
-// at any time, and then every replica goes on with its own memory.
+// Redis is a server, Sentinel group or cluster that replicas share. While it is slow, full or gone, every replica
+// continues with its own memory.
 type Redis struct {
 	deps         RedisDeps
 	options      *redis.UniversalOptions
@@ -75,10 +75,9 @@ type Redis struct {
 	running sync.WaitGroup
 }
 
-// NewRedis makes a Redis of a valid Config. It does not wait for the server, which may come later. Close it
-// after the Cache.
+// NewRedis returns a Redis for a valid Config. It does not wait for the server. Close it after the Cache.
 func NewRedis(c Config, d RedisDeps) (*Redis, error) {
-	logging.Disable() // of go-redis, in the whole process: its lines hold addresses and foreign texts
+	logging.Disable() // go-redis logs addresses and texts of the server
 	options, err := connectOptions(c.RedisURL)
 	if err != nil {
 		return nil, err
@@ -97,7 +96,7 @@ func NewRedis(c Config, d RedisDeps) (*Redis, error) {
 }
 
 func newRedisBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
-	var failing time.Time // since when; under the breaker's lock
+	var failing time.Time // since when; guarded by the breaker's lock
 	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Timeout: breakerDelay,
 		ReadyToTrip: func(counts gobreaker.Counts) bool {
@@ -111,15 +110,15 @@ func newRedisBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
 }
 
 // provesAvailable lists the operations, as metrics name them, and whether their success proves that Redis is
-// available: one that is full, or a read-only replica, still answers the others.
+// available: a server that is full or read-only still answers the others.
 var provesAvailable = map[string]bool{
 	"get": false, "lock": true, "release": false, "store": true, "drop": false, "limit": true, "probe": true,
 }
 
 type budgetKey struct{}
 
-// WithRedisBudget bounds what one request waits for Redis in all, for its limit and its token together. The
-// time starts with the first command.
+// WithRedisBudget bounds how long a request waits for Redis in total, for its limit and its token. The time
+// starts with the first command.
 func WithRedisBudget(ctx context.Context) context.Context {
 	return context.WithValue(ctx, budgetKey{}, sync.OnceValue(func() time.Time { return time.Now().Add(redisBudget) }))
 }
@@ -131,8 +130,8 @@ func budgetOf(ctx context.Context) time.Duration {
 	return redisBudget
 }
 
-// do makes one round trip, within the time that ctx's request may still wait. Its only error is errRedis; what
-// failed in it is logged when the state changes, and counted. A command may have been carried out all the same.
+// do makes one round trip within the time that the request may still wait. Its only error is errRedis: the cause
+// is counted, and logged when the state changes. A command may have been executed even then.
 func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipeliner)) ([]redis.Cmder, error) {
 	limit := budgetOf(ctx)
 	bounded, cancel := context.WithTimeout(ctx, limit)
@@ -155,7 +154,7 @@ func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipel
 	case err == nil,
 		ctx.Err() != nil,                               // the caller left
 		errors.Is(err, redis.ErrPoolTimeout),           // many requests at once
-		limit < commandTimeout && bounded.Err() != nil: // less time than Redis is entitled to
+		limit < commandTimeout && bounded.Err() != nil: // less time than a command may take
 		done(errNoVerdict)
 	default:
 		done(err)
@@ -168,7 +167,7 @@ func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipel
 	return commands, nil
 }
 
-// record notes the state. A failure counts once the breaker has opened, so that a single one is not logged.
+// record updates the state. Failures change it only once the breaker is open, so a single one is not logged.
 func (r *Redis) record(err error) {
 	switch state := r.breaker.State(); {
 	case err == nil && state == gobreaker.StateClosed:
@@ -180,8 +179,8 @@ func (r *Redis) record(err error) {
 	}
 }
 
-// exec makes one round trip. Its error is that of the first command that failed, or of the connection, which
-// go-redis does not always give to the commands. A missing entry is no failure, nor is one of another type.
+// exec makes one round trip. It returns the error of the first command that failed, or of the connection, which
+// go-redis does not always set for the commands. A key that is missing or of another type is not a failure.
 func exec(ctx context.Context, pipe redis.Pipeliner) ([]redis.Cmder, error) {
 	commands, err := pipe.Exec(ctx)
 	for _, command := range commands {
@@ -213,8 +212,8 @@ func (r *Redis) watch(ctx context.Context) {
 	}
 }
 
-// queueProbe does all that requests do, because a server that is full, read-only or allows its user too little
-// answers a PING.
+// queueProbe queues all that requests do, because a server that is full, read-only or grants its user too little
+// still answers a PING.
 func queueProbe(pipe redis.Pipeliner) {
 	ctx := context.Background()
 	for i := range probes {
@@ -226,7 +225,7 @@ func queueProbe(pipe redis.Pipeliner) {
 	queueLimit(pipe, key, time.Second, time.Second)
 }
 
-// Check asks Redis now. The error says what is wrong and how to fix it.
+// Check probes Redis. The error says what is wrong and how to fix it.
 func (r *Redis) Check(ctx context.Context) error {
 	if err := r.ask(ctx, checkTimeout); err != nil {
 		return err
@@ -236,7 +235,7 @@ func (r *Redis) Check(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("it answers, but not within %v, which is what a request waits: put it nearer, or see what slows it down", commandTimeout)
+	return fmt.Errorf("it answers, but not within %v, which is how long a request waits: move it closer, or find out what slows it down", commandTimeout)
 }
 
 func (r *Redis) ask(ctx context.Context, timeout time.Duration) error {
@@ -251,21 +250,21 @@ func (r *Redis) ask(ctx context.Context, timeout time.Duration) error {
 	return err
 }
 
-// State is the last known state in one line.
+// State describes the last known state in one line.
 func (r *Redis) State() string { return r.availability.String() }
 
-// Address is where Redis is.
+// Address returns the configured addresses.
 func (r *Redis) Address() string { return strings.Join(r.options.Addrs, ",") }
 
-// Warnings are what is configured and probably not meant.
+// Warnings returns warnings about the configuration.
 func (r *Redis) Warnings() []string {
 	if r.options.TLSConfig != nil && r.options.TLSConfig.InsecureSkipVerify {
-		return []string{"REDIS_URL has skip_verify: anyone on the way can pose as Redis; remove it, and name the authority's certificate in SSL_CERT_FILE"}
+		return []string{"REDIS_URL has skip_verify: anyone on the network can impersonate Redis; remove it, and name the authority's certificate in SSL_CERT_FILE"}
 	}
 	return nil
 }
 
-// Close waits for what is still on its way to Redis, and closes the connections.
+// Close waits for commands in progress and closes the connections.
 func (r *Redis) Close() {
 	r.cancel()
 	r.running.Wait()

@@ -22,13 +22,13 @@ import (
 )
 
 const (
-	// soon is what "within seconds" is held to, on a machine that does much else.
+	// soon is how long something may take that is promised within seconds, on a busy machine.
 	soon = 15 * time.Second
 	// slack is what such a machine may add to a promised time.
 	slack = 400 * time.Millisecond
 )
 
-// inline is REDIS_URL itself and no file.
+// inline returns a REDIS_URL that is not read from a file.
 func inline(url string) secret.Source { return secret.Static("REDIS_URL", secret.New(url)) }
 
 // replica is one process of a fleet.
@@ -37,8 +37,7 @@ type replica struct {
 	redis *tokencache.Redis
 }
 
-// newReplica makes a replica of a server, whose service account has that secret, and waits until it has
-// reached the server.
+// newReplica returns a replica that uses the server, with the secret of that account, once it has reached it.
 func newReplica(t testing.TB, server *redistest.Server, s *source, account string, settings ...string) *replica {
 	t.Helper()
 	r := newReplicaAt(t, inline(server.URL()), s, account, settings...)
@@ -68,13 +67,13 @@ func newReplicaOf(t testing.TB, url secret.Source, s *source, account secret.Sou
 	return r
 }
 
-// until waits until the replica finds Redis available, or not.
+// until waits until the replica reports Redis as available (1) or unavailable (0).
 func (r *replica) until(up float64) {
 	r.t.Helper()
 	require.Eventually(r.t, func() bool { return r.metric("tokenvend_redis_up", "") == up }, soon, time.Millisecond)
 }
 
-// stored waits until that many tokens lie in Redis, which they do shortly after their answers, and no lock.
+// stored waits until Redis holds that many tokens, which are stored shortly after they are issued, and no lock.
 func stored(t testing.TB, server *redistest.Server, tokens int) (keys []string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -84,7 +83,7 @@ func stored(t testing.TB, server *redistest.Server, tokens int) (keys []string) 
 	return keys
 }
 
-func TestNoRequestNoticesWhatHappensToRedis(t *testing.T) {
+func TestNoRequestFailsWhateverHappensToRedis(t *testing.T) {
 	for name, row := range map[string]struct {
 		harm      func(*redistest.Server)
 		repair    func(*redistest.Server)
@@ -145,7 +144,7 @@ func TestNoRequestNoticesWhatHappensToRedis(t *testing.T) {
 	}
 }
 
-func TestARequestWaitsForASlowRedisNoLongerThanPromisedInAll(t *testing.T) {
+func TestASlowRedisDelaysARequestNoLongerThanPromised(t *testing.T) {
 	t.Parallel()
 	server, s := redistest.Start(t), &source{ttl: time.Hour}
 	url := slowly(t, server, 45*time.Millisecond) // so that each answer is just in time
@@ -209,7 +208,7 @@ func TestANewPasswordInTheFileIsUsedFromTheNextConnectionOn(t *testing.T) {
 	assert.ErrorContains(t, url.Reload(t.Context()), "REDIS_URL_FILE: must be redis://")
 }
 
-func TestURLsOfAllKindsAreUnderstood(t *testing.T) {
+func TestURLsOfAllKindsAreAccepted(t *testing.T) {
 	for url, want := range map[string]struct{ address, warning string }{
 		"redis://localhost":                                    {"localhost:6379", ""},
 		"rediss://u:p@redis.example.com:7000/3":                {"redis.example.com:7000", ""},
@@ -232,7 +231,7 @@ func TestURLsOfAllKindsAreUnderstood(t *testing.T) {
 	}
 }
 
-func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
+func TestAClusterIsSharedThroughAllItsNodes(t *testing.T) {
 	t.Parallel()
 	nodes, url := startCluster(t)
 	s := &source{ttl: time.Hour}
@@ -269,7 +268,7 @@ func TestAClusterIsAskedByTheNamesOfItsNodes(t *testing.T) {
 	alone.issue("alice")
 }
 
-func TestRedisIsGivenUpAfterThreeFailuresInARowThatTakeTwoHundredMilliseconds(t *testing.T) {
+func TestTheBreakerOpensAfterThreeFailuresOverTwoHundredMilliseconds(t *testing.T) {
 	for name, c := range map[string]struct {
 		failures int
 		every    time.Duration

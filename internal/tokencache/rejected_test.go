@@ -54,7 +54,7 @@ func TestARejectedTokenDoesNotStandIn(t *testing.T) {
 	})
 }
 
-func TestATokenThatIsRejectedDuringTheWaitDoesNotEndIt(t *testing.T) {
+func TestATokenRejectedDuringTheWaitDoesNotStandIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &source{ttl: time.Hour})
 		defer r.Close()

@@ -14,15 +14,15 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// namespace names and seals what lies in Redis for one service account under one set of settings. What
-// another secret or other settings wrote cannot be found from here, nor read.
+// namespace names and encrypts the entries of one service account with one set of settings. Entries of another
+// secret or of other settings can be neither found nor read.
 type namespace struct {
 	secret secret.Value
 	naming []byte
 	aead   cipher.AEAD
 }
 
-// namespace is that of the present secret, which may have been replaced since the last call.
+// namespace returns that of the current secret, which may have been replaced since the last call.
 func (r *Redis) namespace() *namespace {
 	now := r.deps.Secret.Get()
 	if n := r.current.Load(); n != nil && n.secret == now {
@@ -30,7 +30,7 @@ func (r *Redis) namespace() *namespace {
 	}
 	var settings []byte
 	for _, setting := range r.deps.Settings {
-		// With the length in front, no two lists are the same bytes.
+		// The lengths make the bytes of each list unique.
 		settings = append(binary.AppendUvarint(settings, uint64(len(setting))), setting...)
 	}
 	block, err := aes.NewCipher(now.Derive("redis values"))
@@ -46,21 +46,21 @@ func (r *Redis) namespace() *namespace {
 	return n
 }
 
-// key is the name of an entry of one kind that belongs to owner, who cannot be read from it. All entries of
-// an owner are in one slot of a cluster.
+// key returns the name of an owner's entry of one kind, which does not reveal the owner. All entries of an owner
+// are in one slot of a cluster.
 func (n *namespace) key(kind, owner string) string {
 	return "tokenvend:" + hex.EncodeToString(mac(n.naming, nil)[:4]) +
 		":{" + hex.EncodeToString(mac(n.naming, []byte("user "+owner))[:16]) + "}:" + kind
 }
 
-// content is a token as it is sealed. The key of the entry says whose it is.
+// content is the plaintext of an entry. The user is part of the entry's key alone.
 type content struct {
 	Token   string `json:"token"`
 	ID      string `json:"id"`
 	Expires int64  `json:"expires"` // Unix nanoseconds
 }
 
-// seal encrypts a token by AES-256-GCM. It opens under no other key of an entry.
+// seal encrypts a token by AES-256-GCM. It can be opened under the same key alone.
 func (n *namespace) seal(key string, token sethealth.Token) []byte {
 	plain, err := json.Marshal(content{token.Value.Reveal(), token.ID, token.Expires.UnixNano()})
 	if err != nil {
@@ -69,7 +69,7 @@ func (n *namespace) seal(key string, token sethealth.Token) []byte {
 	return n.aead.Seal(nil, nil, plain, []byte(key))
 }
 
-// open decrypts what seal made for the same key. It reports false for anything else.
+// open decrypts what seal returned for the same key. It reports false for anything else.
 func (n *namespace) open(key, sealed string) (sethealth.Token, bool) {
 	plain, err := n.aead.Open(nil, nil, []byte(sealed), []byte(key))
 	if err != nil {

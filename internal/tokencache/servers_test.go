@@ -15,7 +15,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/tokencache/redistest"
 )
 
-// startCluster runs a Redis Cluster of three nodes until the test ends, and gives a URL that names them all.
+// startCluster runs a Redis Cluster of three nodes until the test ends, and returns a URL that names them all.
 func startCluster(t *testing.T) (nodes []*redistest.Server, url string) {
 	t.Helper()
 	var buses []string
@@ -37,7 +37,7 @@ func startCluster(t *testing.T) (nodes []*redistest.Server, url string) {
 	return nodes, "redis://" + nodes[0].Addr + "?addr=" + nodes[1].Addr + "&addr=" + nodes[2].Addr
 }
 
-// slowly is a URL of the server behind a line that takes d for every answer.
+// slowly returns the URL of a proxy that delays every answer of the server by d.
 func slowly(t *testing.T, server *redistest.Server, d time.Duration) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

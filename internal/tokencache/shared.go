@@ -11,24 +11,24 @@ import (
 )
 
 const (
-	// lockLife is how long one replica has for its call before another one makes its own, and so what a
-	// replica that died, or a foreign lock, can cost a request.
+	// lockLife is how long one replica has for its call before another makes its own, and so how long a replica
+	// that died, or a foreign lock, can delay a request.
 	lockLife = 3 * time.Second
-	// pollMax is the most that a replica pauses which waits for another one's token.
+	// pollMax is the longest pause between two lookups of the token that another replica requests.
 	pollMax    = 100 * time.Millisecond
 	storeTries = 3
-	// tamperLogEvery bounds what somebody who can write to Redis can make the log say.
+	// tamperLogEvery limits the log lines that anyone with write access to Redis can cause.
 	tamperLogEvery = time.Minute
 )
 
-// dropScript deletes KEYS[1] if it still holds ARGV[1], or something that is no string.
+// dropScript deletes KEYS[1] if it still holds ARGV[1], or something that is not a string.
 const dropScript = `
 local value = redis.pcall('GET', KEYS[1])
 if value == ARGV[1] or type(value) == 'table' then return redis.call('DEL', KEYS[1]) end
 return 0`
 
-// find returns the user's token from Redis, the zero Token if there is none. If it has no more than need left,
-// this replica is to request a new one: no other does, or that has taken too long, or Redis is unavailable.
+// find returns the user's token from Redis, or the zero Token. If it has no more than need left, this replica has
+// to request a new one: no other replica does, or it has taken too long, or Redis is unavailable.
 func (r *Redis) find(ctx context.Context, user sethealth.User, need time.Duration, rejected func(id string) bool) sethealth.Token {
 	n, owner := r.namespace(), user.Key()
 	key, lock := n.key("token", owner), n.key("lock", owner)
@@ -58,12 +58,12 @@ func (r *Redis) find(ctx context.Context, user sethealth.User, need time.Duratio
 		case <-ctx.Done():
 			return found
 		}
-		// From here on the wait is for the other replica and not for Redis.
+		// From here on, the request waits for the other replica and not for Redis.
 		ctx = WithRedisBudget(ctx)
 	}
 }
 
-// get looks an entry up, and reports whether Redis has answered.
+// get returns the token of an entry, and reports whether Redis answered.
 func (r *Redis) get(ctx context.Context, n *namespace, key string, rejected func(id string) bool) (sethealth.Token, bool) {
 	commands, err := r.do(ctx, "get", func(pipe redis.Pipeliner) { pipe.Get(ctx, key) })
 	if err != nil {
@@ -72,7 +72,7 @@ func (r *Redis) get(ctx context.Context, n *namespace, key string, rejected func
 	return r.open(ctx, n, key, commands[0].(*redis.StringCmd), rejected), true
 }
 
-// open reads an entry. What cannot be opened, or was rejected, is dropped.
+// open returns the token of an entry. An entry that cannot be opened, or was rejected, is dropped.
 func (r *Redis) open(ctx context.Context, n *namespace, key string, entry *redis.StringCmd, rejected func(id string) bool) sethealth.Token {
 	data, err := entry.Result()
 	if err == redis.Nil {
@@ -92,8 +92,8 @@ func (r *Redis) open(ctx context.Context, n *namespace, key string, entry *redis
 	return sethealth.Token{}
 }
 
-// publish stores a new token for the other replicas, if its end is known, and frees the lock, without keeping
-// the caller waiting.
+// publish stores a new token for the other replicas, if its expiry is known, and releases the lock. It does not
+// block.
 func (r *Redis) publish(user sethealth.User, token sethealth.Token) {
 	n, owner, left := r.namespace(), user.Key(), token.Remaining(time.Now())
 	key, lock := n.key("token", owner), n.key("lock", owner)
@@ -103,7 +103,7 @@ func (r *Redis) publish(user sethealth.User, token sethealth.Token) {
 			r.release(ctx, lock)
 			return
 		}
-		for range storeTries { // nobody waits here, but other replicas do
+		for range storeTries { // other replicas wait for it
 			if _, err := r.do(ctx, "store", func(pipe redis.Pipeliner) {
 				pipe.Set(ctx, key, n.seal(key, token), left)
 				pipe.Del(ctx, lock)
@@ -114,7 +114,7 @@ func (r *Redis) publish(user sethealth.User, token sethealth.Token) {
 	})
 }
 
-// release frees a lock of any holder: at worst, that costs one more call to Sethealth.
+// release frees a lock, whoever holds it: at worst, that costs one more call to Sethealth.
 func (r *Redis) release(ctx context.Context, lock string) {
 	_, _ = r.do(ctx, "release", func(pipe redis.Pipeliner) { pipe.Del(ctx, lock) })
 }

@@ -118,20 +118,6 @@ func TestATokenIsValidForItsUserUntilItExpires(t *testing.T) {
 	})
 }
 
-func TestATokenCanBeAJWTWithItsOwnEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := newEmulator(true)
-		e.SetJWTLife(30 * time.Second)
-		jwt := token(t, ask(e, exact))
-		assert.Equal(t, 2, strings.Count(jwt, "."))
-		claims, ok := e.Verify(jwt)
-		require.True(t, ok)
-		assert.True(t, time.Now().Add(30*time.Second).Equal(claims.Expires))
-		e.Reset()
-		assert.NotContains(t, token(t, ask(e, exact)), ".")
-	})
-}
-
 func TestFaultsLastForTheRequestedCallsAndCallsAreCounted(t *testing.T) {
 	e := newEmulator(true)
 	require.NoError(t, e.SetNamed("down", 2))
