@@ -23,21 +23,22 @@ func TestTheRemainingLifetimeDecidesWhichTokenIsIssued(t *testing.T) {
 		down          bool
 		want          string
 		source        sethealth.Source
-		calls         int64 // the first one included
+		calls         int64  // the first one included
+		counted       string // in tokenvend_cache_lookups_total
 	}{
-		"more than half is issued":                        {31 * m, 0, false, "alice#1", sethealth.Cache, 1},
-		"half is issued and refreshed in the background":  {30 * m, 0, false, "alice#1", sethealth.Cache, 2},
-		"just over MinLife is issued and refreshed":       {15*m + 1, 0, false, "alice#1", sethealth.Cache, 2},
-		"MinLife is replaced":                             {15 * m, 0, false, "alice#2", sethealth.Minted, 2},
-		"an expired one is replaced":                      {-time.Second, 0, false, "alice#2", sethealth.Minted, 2},
-		"more than half is replaced if more is asked for": {40 * m, 50 * m, false, "alice#2", sethealth.Minted, 2},
-		"more than what is asked for is issued":           {50*m + 1, 50 * m, false, "alice#1", sethealth.Cache, 1},
-		"a request for less than MinLife changes nothing": {15 * m, m, false, "alice#2", sethealth.Minted, 2},
-		"unavailable: over MinLife is issued":             {20 * m, 0, true, "alice#1", sethealth.Cache, 2},
-		"unavailable: under MinLife stands in":            {10 * m, 0, true, "alice#1", sethealth.Stale, 2},
-		"unavailable: under what is asked for stands in":  {40 * m, 50 * m, true, "alice#1", sethealth.Stale, 2},
-		"unavailable: 5 s stand in":                       {5 * time.Second, 0, true, "alice#1", sethealth.Stale, 2},
-		"unavailable: less than 5 s do not":               {5*time.Second - 1, 0, true, "", "", 2},
+		"more than half is issued":                        {31 * m, 0, false, "alice#1", sethealth.Cache, 1, "hit"},
+		"half is issued and refreshed in the background":  {30 * m, 0, false, "alice#1", sethealth.Cache, 2, "refresh_ahead"},
+		"just over MinLife is issued and refreshed":       {15*m + 1, 0, false, "alice#1", sethealth.Cache, 2, "refresh_ahead"},
+		"MinLife is replaced":                             {15 * m, 0, false, "alice#2", sethealth.Minted, 2, "miss"},
+		"an expired one is replaced":                      {-time.Second, 0, false, "alice#2", sethealth.Minted, 2, "miss"},
+		"more than half is replaced if more is required":  {40 * m, 50 * m, false, "alice#2", sethealth.Minted, 2, "miss"},
+		"more than what is required is issued":            {50*m + 1, 50 * m, false, "alice#1", sethealth.Cache, 1, "hit"},
+		"a request for less than MinLife changes nothing": {15 * m, m, false, "alice#2", sethealth.Minted, 2, "miss"},
+		"unavailable: over MinLife is issued":             {20 * m, 0, true, "alice#1", sethealth.Cache, 2, "refresh_ahead"},
+		"unavailable: under MinLife stands in":            {10 * m, 0, true, "alice#1", sethealth.Stale, 2, "stale"},
+		"unavailable: under what is required stands in":   {40 * m, 50 * m, true, "alice#1", sethealth.Stale, 2, "stale"},
+		"unavailable: 5 s stand in":                       {5 * time.Second, 0, true, "alice#1", sethealth.Stale, 2, "stale"},
+		"unavailable: less than 5 s do not":               {5*time.Second - 1, 0, true, "", "", 2, "error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -46,11 +47,14 @@ func TestTheRemainingLifetimeDecidesWhichTokenIsIssued(t *testing.T) {
 				require.Equal(t, sethealth.Minted, r.issue("alice").Source)
 				time.Sleep(time.Hour - row.left)
 				r.broken.Store(row.down)
+				before := r.metric("tokenvend_cache_lookups_total", row.counted)
 
 				got, err := r.Issue(t.Context(), alice, sethealth.Request{MinLife: row.minLife})
 				synctest.Wait()
 
 				assert.Equal(t, row.calls, r.calls.Load())
+				assert.Equal(t, before+1, r.metric("tokenvend_cache_lookups_total", row.counted))
+				assert.Equal(t, row.down && row.counted == "refresh_ahead", r.metric("tokenvend_cache_refreshes_total", "failed") == 1)
 				if row.want == "" {
 					require.ErrorIs(t, err, sethealth.ErrUnavailable)
 					return
@@ -195,29 +199,6 @@ func TestTheSizeIsBounded(t *testing.T) {
 		assert.LessOrEqual(t, r.metric("tokenvend_cache_entries", ""), 100.0)
 		assert.GreaterOrEqual(t, r.metric("tokenvend_cache_evictions_total", ""), 1900.0)
 	}, 5*time.Second, time.Millisecond)
-}
-
-func TestLookupsAndRefreshesAreCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, &source{ttl: time.Hour})
-		defer r.Close()
-		r.issue("bob")   // miss
-		r.issue("alice") // miss
-		r.issue("alice") // hit
-		time.Sleep(40 * time.Minute)
-		r.broken.Store(true)
-		r.issue("alice") // refresh ahead
-		synctest.Wait()
-		time.Sleep(10 * time.Minute)
-		r.issue("alice") // stale
-		time.Sleep(time.Hour)
-		_, err := r.Issue(t.Context(), alice, sethealth.Request{})
-		require.Error(t, err)
-		for result, n := range map[string]float64{"miss": 2, "hit": 1, "refresh_ahead": 1, "stale": 1, "error": 1} {
-			assert.Equal(t, n, r.metric("tokenvend_cache_lookups_total", result), result)
-		}
-		assert.Equal(t, 1.0, r.metric("tokenvend_cache_refreshes_total", "failed"))
-	})
 }
 
 func TestTokensOfDeniedUsersAreDropped(t *testing.T) {
