@@ -24,7 +24,7 @@ const (
 	maxHeader     = 64 << 10
 )
 
-// Options make a [Client].
+// Options configure a [Client].
 type Options struct {
 	// MaxAnswer bounds the body of an answer, in bytes.
 	MaxAnswer int64
@@ -67,8 +67,8 @@ type Answer struct {
 	Body   []byte
 }
 
-// Ask sends the request and reads the answer within the request's context. Its error is an [*Error]; status and
-// header are set even then if they were received.
+// Ask sends the request and reads the answer within the request's context. Its error is an [*Error]. Even
+// then, status and header are set if they were received.
 func (c *Client) Ask(req *http.Request) (Answer, error) {
 	start := time.Now()
 	answer, err := c.exchange(req)
@@ -148,8 +148,8 @@ func (c *Client) connect() *generation {
 	}}
 }
 
-// Proxy returns the proxy for an https request, from HTTPS_PROXY and NO_PROXY. Plain http never uses one: the
-// proxy would see cookies and tokens, where of https it sees only a tunnel.
+// Proxy returns the proxy for an https request, from HTTPS_PROXY and NO_PROXY. Plain http never uses one, because
+// the proxy would see cookies and tokens; of https it sees only a tunnel.
 func Proxy(req *http.Request) (*url.URL, error) {
 	if req.URL.Scheme != "https" {
 		return nil, nil

@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// Explain describes err in fixed words and never quotes it: errors of clients may hold what a server sent, and
-// those of x509 what a certificate says. For an unknown error the reason is fallback.
+// Explain describes err in fixed words and never quotes it: errors of net/http may contain what a server sent, and
+// errors of x509 the content of a certificate. The reason for an unknown error is fallback.
 func Explain(ctx context.Context, err error, fallback string) *Error {
 	if known, ok := errors.AsType[*Error](err); ok {
 		return known

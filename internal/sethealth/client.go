@@ -34,7 +34,7 @@ type Deps struct {
 	Registerer prometheus.Registerer
 	Tracer     trace.Tracer // for a span per attempt; none if nil
 	UserAgent  string
-	Transport  http.RoundTripper // in place of the network, for tests
+	Transport  http.RoundTripper // replaces the network in tests
 }
 
 // Client requests tokens from Sethealth. It is an [Issuer], safe for concurrent use.
@@ -86,11 +86,11 @@ func (c *Client) request(ctx context.Context, user User) (Token, error) {
 			return token, err
 		case f.refused() && !reloaded:
 			reloaded = true
-			present := c.reloadCredentials(ctx)
-			if present == account {
+			current := c.reloadCredentials(ctx)
+			if current == account {
 				return Token{}, err
 			}
-			account = present
+			account = current
 		case f.retry && retries < c.config.MaxRetries && c.pause(ctx, max(backoff(retries), f.retryAfter)):
 			retries++
 			c.metrics.retries.Inc()
@@ -110,7 +110,7 @@ func (c *Client) attempt(ctx context.Context, user User, account pair, number in
 	ctx, span := c.deps.Tracer.Start(ctx, "sethealth token", trace.WithSpanKind(trace.SpanKindClient))
 	c.metrics.inFlight.Inc()
 	start, status := time.Now(), 0 // 0 without an answer
-	// Deferred because of panics: a trial that never ends would keep the breaker half-open for ever.
+	// Deferred, so that it runs after a panic too: a trial that never ends would keep the breaker half-open for ever.
 	defer func() {
 		done(err)
 		outcome := outcomeOf(err)

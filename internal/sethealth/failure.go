@@ -18,7 +18,7 @@ type failure struct {
 	advice     string
 	status     int           // 0 without an answer
 	retry      bool          // another attempt may help
-	retryAfter time.Duration // the wait before it, at least
+	retryAfter time.Duration // wait at least this long before it
 }
 
 // Advice to the operator.

@@ -107,8 +107,8 @@ func checkSampler(p *setting.Problems) {
 
 const mustBePairs = "must be name=value pairs, comma separated, values percent-encoded"
 
-// arePairs reports whether a list is one of pairs as in OTEL_EXPORTER_OTLP_HEADERS (W3C Baggage, without its
-// properties), with names and values that are valid in headers if they are headers.
+// arePairs reports whether list consists of pairs as in OTEL_EXPORTER_OTLP_HEADERS (W3C Baggage, without its
+// properties). If headers is set, each pair must be a valid header.
 func arePairs(list string, headers bool) bool {
 	for pair := range strings.SplitSeq(list, ",") {
 		name, value, found := strings.Cut(pair, "=")
@@ -142,8 +142,8 @@ func exporterTLS(p *setting.Problems) *tls.Config {
 	return config
 }
 
-// content returns the content of a file, empty if it cannot be read. Neither a file without end nor one that
-// blocks holds up the caller.
+// content returns the content of a file, empty if it cannot be read. Files without end and files that block
+// do not hold up the caller.
 func content(variable, path string) []byte {
 	file, _ := secret.TextFile(variable, path)
 	return []byte(file.Get().Reveal())

@@ -75,7 +75,7 @@ func (w *LogWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// fullFor returns how long the queue, which is full now, has been so.
+// fullFor returns how long the queue has been full. It must be full now.
 func (w *LogWriter) fullFor() time.Duration {
 	now := time.Now()
 	w.fullSince.CompareAndSwap(nil, &now)

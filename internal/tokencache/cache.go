@@ -22,13 +22,13 @@ const (
 	staleLife = 5 * time.Second
 	// staleMargin is how much sooner than that the wait for a new token ends, because a timer may fire late.
 	staleMargin = 100 * time.Millisecond
-	// refreshPause is how long a token is not refreshed that is new, but short-lived, or whose refresh has begun.
+	// refreshPause is the pause between refreshes of a token, and before the first one of a short-lived token.
 	refreshPause = 5 * time.Second
-	// maxRemembered bounds the remembered rejected tokens, and the remembered failures.
+	// maxRemembered bounds the store of rejected tokens, and likewise that of failures.
 	maxRemembered = 10_000
 )
 
-// Options are the dependencies of a [Cache] and settings of others that it needs.
+// Options are what a [Cache] needs besides its Config.
 type Options struct {
 	TTL        time.Duration // the requested lifetime; 0 if Sethealth chooses it
 	Timeout    time.Duration // of one call to the source
@@ -44,7 +44,7 @@ type Options struct {
 //     in the background;
 //   - less: a new token; if none is available, the cached one as long as it has 5 s left; then the error.
 //
-// A token is issued only to the user that it was requested for, and never once that user has rejected it.
+// A token is issued only to the user it was requested for, and never again once that user has rejected it.
 // Tokens are not bound to the service account: they stay in use when its key and secret are replaced.
 type Cache struct {
 	source  sethealth.Issuer
@@ -59,14 +59,14 @@ type Cache struct {
 
 	base    context.Context // cancelled by Close
 	cancel  context.CancelFunc
-	mu      sync.Mutex // keeps calls from starting once Close waits
+	mu      sync.Mutex // so that no call starts once Close waits
 	running sync.WaitGroup
 }
 
 // entry is a cached token. The zero entry has expired.
 type entry struct {
 	token     sethealth.Token
-	half      time.Duration // with this left or less, it is refreshed in the background
+	half      time.Duration // with this much left or less, it is refreshed in the background
 	refreshAt atomic.Int64  // but not before this, in Unix nanoseconds
 }
 
@@ -96,7 +96,7 @@ func New(c Config, source sethealth.Issuer, o Options) *Cache {
 	return cache
 }
 
-// newStore bounds a store by size alone: with an expiry, otter would start a goroutine and take 0 for never.
+// newStore returns a store bounded by size alone: with an expiry, otter would start a goroutine and take 0 for never.
 func newStore[K comparable, V any](size int, deleted func(otter.DeletionEvent[K, V])) *otter.Cache[K, V] {
 	return otter.Must(&otter.Options[K, V]{MaximumSize: size, OnAtomicDeletion: deleted, Logger: &otter.NoopLogger{}})
 }
@@ -146,7 +146,7 @@ func (c *Cache) keep(user sethealth.User, token sethealth.Token) {
 	e := &entry{token: token, half: c.options.TTL / 2}
 	if e.half == 0 {
 		e.half = e.left() / 2
-	} else if token.Source == sethealth.Minted && e.left() <= e.half { // a new one at once would be no better
+	} else if token.Source == sethealth.Minted && e.left() <= e.half { // another one right away would be no better
 		e.refreshAt.Store(time.Now().Add(refreshPause).UnixNano())
 	}
 	e.token.Source = sethealth.Cache
@@ -176,7 +176,7 @@ func (c *Cache) Drop(match func(sethealth.User) bool) {
 	c.dropShared("", dropped...)
 }
 
-// dropShared deletes the users' tokens in Redis, only those with that ID if id is not empty. It does not block.
+// dropShared deletes the users' tokens from Redis in the background: any token, or the one with that ID.
 func (c *Cache) dropShared(id string, users ...sethealth.User) {
 	if c.options.Redis == nil || !c.begin() {
 		return

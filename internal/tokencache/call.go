@@ -10,11 +10,11 @@ import (
 	"github.com/sethealth/tokenvend/internal/sethealth"
 )
 
-// failureMemory is how long a failure holds for the user's other requests while the cached token can be issued
-// instead, so that many tabs do not make many calls during an outage.
+// failureMemory is how long after a failure a user's requests get the cached token, if it is good enough to stand
+// in, without another call, so that many tabs do not make many calls during an outage.
 const failureMemory = time.Second
 
-// failure is that of the last call for a user.
+// failure is the last failure of a call for a user.
 type failure struct {
 	at  time.Time
 	err error
@@ -22,8 +22,8 @@ type failure struct {
 
 var errClosed = fmt.Errorf("tokencache: closed: %w", sethealth.ErrUnavailable)
 
-// fresh waits for a token with more than r.MinLife left. It returns the cached one instead if there is none, or
-// none before the cached one is about to expire.
+// fresh waits for a token with more than r.MinLife left. If there is none, or none before the cached token is about
+// to expire, it returns the cached one.
 func (c *Cache) fresh(ctx context.Context, user sethealth.User, r sethealth.Request, held *entry) (sethealth.Token, error) {
 	began, wait := time.Now(), ctx
 	if left := held.left(); left > staleLife+staleMargin {
@@ -71,8 +71,8 @@ func (c *Cache) refresh(user sethealth.User, held *entry) bool {
 		return false
 	}
 	c.calls.DoChan(user.Key(), func() (any, error) {
-		// With a lower MinLife, Redis would return the same token. The call is not part of the request's trace,
-		// so it does not have its context.
+		// With a lower MinLife, Redis would return the same token. The request does not wait for this call, so
+		// the call is not part of its trace.
 		token, err := c.call(context.Background(), user, sethealth.Request{MinLife: held.half}, now)
 		outcome := "ok"
 		if err != nil {

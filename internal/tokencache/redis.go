@@ -21,20 +21,20 @@ import (
 )
 
 const (
-	// commandTimeout bounds one command, and redisBudget the total wait of a request, also for a connection.
+	// commandTimeout bounds one command, and redisBudget the total wait of a request, including for a connection.
 	commandTimeout = 50 * time.Millisecond
 	redisBudget    = 100 * time.Millisecond
 	// This many failures in a row, over at least this time, stop all commands for breakerDelay. Without the time,
-	// many commands that fail at once when the process gets no CPU time would be enough.
+	// a single stall of this process, in which many commands fail at once, would be enough.
 	breakerFailures = 3
 	breakerTime     = 200 * time.Millisecond
 	breakerDelay    = time.Second
-	// probeEvery keeps the state up to date without requests, none of which has to be the first after an outage.
+	// probeEvery keeps the state current without requests, and spares them the first try after an outage.
 	probeEvery = time.Second
 	// checkTimeout is for `tokenvend check`: a first TLS handshake may take longer than a request may wait.
 	checkTimeout = 5 * time.Second
 	// probes is the number of keys that are probed. Their slots are at most a ninth of all slots apart, so that
-	// each node of a usual cluster is asked, and a single node of one is not taken for a whole server.
+	// every node of a usual cluster is asked, and one node of a cluster is not mistaken for a standalone server.
 	probes = 16
 )
 
@@ -47,8 +47,8 @@ var (
 
 // RedisDeps are the dependencies of a [Redis].
 type RedisDeps struct {
-	// Secret is that of the service account, and Settings all else that tokens depend on. Replicas share tokens
-	// if both are the same.
+	// Secret is the service account's secret, and Settings is everything else that tokens depend on. Replicas
+	// share tokens if both are the same.
 	Secret     secret.Source
 	Settings   []string
 	Logger     *slog.Logger
@@ -131,7 +131,7 @@ func budgetOf(ctx context.Context) time.Duration {
 }
 
 // do makes one round trip within the time that the request may still wait. Its only error is errRedis: the cause
-// is counted, and logged when the state changes. A command may have been executed even then.
+// is counted, and logged when the state changes. Even then, a command may have been executed.
 func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipeliner)) ([]redis.Cmder, error) {
 	limit := budgetOf(ctx)
 	bounded, cancel := context.WithTimeout(ctx, limit)
@@ -212,8 +212,8 @@ func (r *Redis) watch(ctx context.Context) {
 	}
 }
 
-// queueProbe queues all that requests do, because a server that is full, read-only or grants its user too little
-// still answers a PING.
+// queueProbe queues everything that requests do, because a server that is full, read-only or denies its user some
+// commands still answers a PING.
 func queueProbe(pipe redis.Pipeliner) {
 	ctx := context.Background()
 	for i := range probes {

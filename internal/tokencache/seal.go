@@ -22,7 +22,7 @@ type namespace struct {
 	aead   cipher.AEAD
 }
 
-// namespace returns that of the current secret, which may have been replaced since the last call.
+// namespace returns the namespace of the current secret, which may have been replaced since the last call.
 func (r *Redis) namespace() *namespace {
 	now := r.deps.Secret.Get()
 	if n := r.current.Load(); n != nil && n.secret == now {

@@ -14,7 +14,7 @@ const (
 	// lockLife is how long one replica has for its call before another makes its own, and so how long a replica
 	// that died, or a foreign lock, can delay a request.
 	lockLife = 3 * time.Second
-	// pollMax is the longest pause between two lookups of the token that another replica requests.
+	// pollMax is the longest pause between lookups of a token that another replica is requesting.
 	pollMax    = 100 * time.Millisecond
 	storeTries = 3
 	// tamperLogEvery limits the log lines that anyone with write access to Redis can cause.
@@ -103,7 +103,7 @@ func (r *Redis) publish(user sethealth.User, token sethealth.Token) {
 			r.release(ctx, lock)
 			return
 		}
-		for range storeTries { // other replicas wait for it
+		for range storeTries { // because other replicas wait for the token
 			if _, err := r.do(ctx, "store", func(pipe redis.Pipeliner) {
 				pipe.Set(ctx, key, n.seal(key, token), left)
 				pipe.Del(ctx, lock)

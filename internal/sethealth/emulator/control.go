@@ -10,7 +10,7 @@ import (
 // Control returns a handler that controls the emulator. Serve it on a listener of its own.
 //
 //	GET  /state        what has happened, and the fault of the next call
-//	PUT  /faults       {"fault":"down","times":3}: ok, slow, down, refuse, invalid or revoke; without times, for all calls
+//	PUT  /faults       {"fault":"down","times":3}: ok, slow, down, refuse, invalid or revoke; for all calls without times
 //	PUT  /credentials  {"key":"…","secret":"…"}: the only accepted ones from now on
 //	POST /reset        sets counts to zero and ends the fault
 //	POST /verify       {"token":"…"}: 200 if the token is valid, else 401; its status and claims

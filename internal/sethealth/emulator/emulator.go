@@ -70,7 +70,7 @@ type Claims struct {
 	User     string    `json:"user"`
 	Expires  time.Time `json:"expires"`
 	TestMode bool      `json:"test_mode"`
-	Number   int       `json:"number"` // counts tokens, so that all issued so far can be revoked
+	Number   int       `json:"number"` // of tokens in order, so that all issued so far can be revoked
 }
 
 // State returns a snapshot.

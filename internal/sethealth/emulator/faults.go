@@ -11,7 +11,7 @@ type Fault struct {
 	Name string
 	// Play handles a call after it was counted, and reports whether it has answered.
 	Play func(w http.ResponseWriter, r *http.Request) bool
-	// Times is the number of calls that fail; 0 for all.
+	// Times is the number of calls that meet the fault; 0 for all.
 	Times int
 }
 
