@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,22 +136,4 @@ func TestNeutralResultsNeitherOpenNorCloseNorBlockTheBreaker(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestOneTrialIsMadeAtATime(t *testing.T) {
-	bubble(t, noRetries, func(t *testing.T, c *sethealth.Client, u *upstream) {
-		u.set(always(503))
-		fail(t, c, u, 20)
-		time.Sleep(untilTrial)
-		u.set(hang)
-		var wg sync.WaitGroup
-		for range 100 {
-			wg.Go(func() {
-				_, err := c.Issue(t.Context(), anna, nothing)
-				assert.Error(t, err)
-			})
-		}
-		wg.Wait()
-		assert.Equal(t, 21, u.count())
-	})
 }
