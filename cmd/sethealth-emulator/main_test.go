@@ -7,31 +7,28 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sethealth/tokenvend/internal/testkit"
 )
 
 func TestItPrintsANoticeThenServes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	out, in := io.Pipe()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		assert.NoError(t, run(ctx, []string{"-addr", "127.0.0.1:0", "-control", "127.0.0.1:0", "-strict"}, in, io.Discard))
-		in.Close()
-	})
-	var said strings.Builder
-	buf := make([]byte, 1024)
-	for !strings.Contains(said.String(), "/state") {
-		n, err := out.Read(buf)
-		require.NoError(t, err)
-		said.Write(buf[:n])
-	}
-	assert.True(t, strings.HasPrefix(said.String(), "This is NOT Sethealth."))
-	urls := regexp.MustCompile(`http://[0-9.:]+/(?:token|state)`).FindAllString(said.String(), -1)
-	require.Len(t, urls, 2)
+	var out testkit.Buffer
+	done := make(chan error)
+	go func() {
+		done <- run(ctx, []string{"-addr", "127.0.0.1:0", "-control", "127.0.0.1:0", "-strict"}, &out, io.Discard)
+	}()
+	var urls []string
+	require.Eventually(t, func() bool {
+		urls = regexp.MustCompile(`http://[0-9.:]+/(?:token|state)`).FindAllString(out.String(), -1)
+		return len(urls) == 2
+	}, 15*time.Second, time.Millisecond)
+	assert.True(t, strings.HasPrefix(out.String(), "This is NOT Sethealth."))
 
 	resp, err := http.Post(urls[0], "application/json; charset=utf-8",
 		strings.NewReader(`{"id":"emulator-key","secret":"emulator-secret","user-id":"u","expires-in":60000000000,"test-mode":false}`))
@@ -47,7 +44,7 @@ func TestItPrintsANoticeThenServes(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 
 	cancel()
-	wg.Wait()
+	assert.NoError(t, <-done)
 }
 
 func TestInvalidArgumentsAreRefused(t *testing.T) {

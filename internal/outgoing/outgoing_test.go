@@ -113,10 +113,6 @@ func TestFailuresAreDescribedInFixedWords(t *testing.T) {
 	}
 }
 
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 func TestFailedHandshakesAreDescribedByTheirCause(t *testing.T) {
 	for want, fault := range map[string]error{
 		"TLS certificate has expired, or this machine's clock is wrong": &tls.CertificateVerificationError{
@@ -127,7 +123,9 @@ func TestFailedHandshakesAreDescribedByTheirCause(t *testing.T) {
 		},
 		"the TLS handshake failed": &net.OpError{Op: "remote error", Err: errors.New("canary")},
 	} {
-		c := outgoing.New(outgoing.Options{Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, fault })})
+		c := outgoing.New(outgoing.Options{Transport: &http.Transport{
+			DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return nil, fault },
+		}})
 		_, err := get(t, c, "https://id.example.com")
 		require.EqualError(t, err, want)
 	}
