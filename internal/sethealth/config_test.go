@@ -36,14 +36,14 @@ func TestConfigurationErrorsNameTheVariableAndNoValue(t *testing.T) {
 		"a lifetime below a second":    {func(c *sethealth.Config) { c.TTL = time.Millisecond }, "TOKEN_TTL"},
 		"a lifetime over a day":        {func(c *sethealth.Config) { c.TTL = 24*time.Hour + 1 }, "TOKEN_TTL"},
 		"an unknown user ID":           {func(c *sethealth.Config) { c.UserID = "canary" }, "TOKEN_USER_ID"},
-		"nothing wrong, with a path":   {url("http://[::1]:8090/v1/"), ""},
-		"nothing wrong, at the least": {func(c *sethealth.Config) {
+		"valid, with a path":           {url("http://[::1]:8090/v1/"), ""},
+		"valid, the minimum": {func(c *sethealth.Config) {
 			c.TTL, c.MaxRetries, c.UserID, c.Timeout, c.AttemptTimeout = time.Second, 0, "none", 10*time.Millisecond, 10*time.Millisecond
 		}, ""},
-		"nothing wrong, at the most": {func(c *sethealth.Config) {
+		"valid, the maximum": {func(c *sethealth.Config) {
 			c.TTL, c.MaxRetries, c.UserID, c.Timeout, c.AttemptTimeout = 24*time.Hour, 5, "hashed", 5*time.Minute, 5*time.Minute
 		}, ""},
-		"nothing wrong, without a lifetime": {func(c *sethealth.Config) { c.TTL = 0 }, ""},
+		"valid, without a lifetime": {func(c *sethealth.Config) { c.TTL = 0 }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := defaults().Config

@@ -122,7 +122,7 @@ func FuzzDecodeToken(f *testing.F) {
 		require.True(t, utf8.ValidString(value))
 		require.False(t, strings.ContainsFunc(value, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }))
 		_, err = token.Expires.UTC().MarshalText()
-		require.NoError(t, err, "an end that RFC 3339 cannot write")
+		require.NoError(t, err, "an expiry that RFC 3339 cannot express")
 	})
 }
 
@@ -141,7 +141,7 @@ func TestATokensEndIsTheEarlierOfTheRequestedLifetimeAndItsOwnExp(t *testing.T) 
 			end   time.Time
 		}{
 			"an opaque token":                 {"opaque", time.Hour, hour},
-			"an opaque token of unknown life": {"opaque", 0, none},
+			"an opaque token without a TTL":   {"opaque", 0, none},
 			"an earlier exp":                  {claim("946685400"), time.Hour, tenMinutes},
 			"a later exp":                     {claim("946695600"), time.Hour, hour},
 			"an exp alone":                    {claim("946685400"), 0, tenMinutes},
@@ -152,7 +152,7 @@ func TestATokensEndIsTheEarlierOfTheRequestedLifetimeAndItsOwnExp(t *testing.T) 
 			"exp zero":                        {claim(`0`), 0, none},
 			"exp in year 10000":               {claim(`253402300800`), 0, none},
 			"a payload that is not an object": {jwt(`[]`), 0, none},
-			"a payload that is noise":         {"a.!!!.c", 0, none},
+			"a payload that is not base64":    {"a.!!!.c", 0, none},
 			"five parts":                      {jwt(`{"exp":946685400}`) + ".a.b", 0, none},
 		} {
 			token, err := sethealth.DecodeToken([]byte(`{"token":"`+row.token+`"}`), start, row.ttl)

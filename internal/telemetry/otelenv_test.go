@@ -83,7 +83,7 @@ func TestVariablesAreValidTogether(t *testing.T) {
 		"a ratio that is not used":   {map[string]string{endpoint: "http://c", sampler: "parentbased_always_off", arg: "x"}, nil},
 		"a negative ratio":           {map[string]string{endpoint: "http://c", sampler: "parentbased_traceidratio", arg: "-0.1"}, []string{arg}},
 		"a ratio over one":           {map[string]string{endpoint: "http://c", sampler: "traceidratio", arg: "1.1"}, []string{arg}},
-		"a ratio that is no number":  {map[string]string{endpoint: "http://c", sampler: "traceidratio", arg: "NaN"}, []string{arg}},
+		"a ratio of NaN":             {map[string]string{endpoint: "http://c", sampler: "traceidratio", arg: "NaN"}, []string{arg}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for variable, value := range row.env {

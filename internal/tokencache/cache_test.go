@@ -97,7 +97,7 @@ func TestAFailureIsRememberedForOneSecondWhileTheCachedTokenStandsIn(t *testing.
 			r.unavailable()
 			time.Sleep(time.Millisecond)
 		}
-		require.EqualValues(t, 3, r.calls.Load(), "without a token each request asks")
+		require.EqualValues(t, 3, r.calls.Load(), "without a token, each request makes a call")
 		r.broken.Store(false)
 		r.issue("alice")
 
@@ -111,7 +111,7 @@ func TestAFailureIsRememberedForOneSecondWhileTheCachedTokenStandsIn(t *testing.
 		require.EqualValues(t, 5, r.calls.Load())
 		time.Sleep(time.Second)
 		require.Equal(t, sethealth.Stale, r.issue("alice").Source)
-		require.EqualValues(t, 6, r.calls.Load(), "a second later, one asks")
+		require.EqualValues(t, 6, r.calls.Load(), "a second later, one request makes a call")
 
 		time.Sleep(10*time.Minute - 27*time.Second) // 6 s are left, of which the failure takes almost one
 		r.delay = 950 * time.Millisecond
@@ -147,8 +147,8 @@ func TestOnlySimultaneousRequestsShareATokenThatIsNotCached(t *testing.T) {
 		source *source
 		change func(*tokencache.Config, *tokencache.Options)
 	}{
-		"because its end is unknown": {unknown, life(0, 0)},
-		"because TOKEN_CACHE is off": {&source{ttl: time.Hour, delay: time.Second}, off},
+		"because its expiry is unknown": {unknown, life(0, 0)},
+		"because TOKEN_CACHE is off":    {&source{ttl: time.Hour, delay: time.Second}, off},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -168,8 +168,8 @@ func TestAShortLivedTokenIsNotRefreshedAtOnce(t *testing.T) {
 	for name, row := range map[string]struct {
 		ttl, life, pause time.Duration
 	}{
-		"by half": {time.Hour, 30 * time.Minute, 5 * time.Second},
-		"without TOKEN_TTL, half of its life counts": {0, 20 * time.Minute, 10 * time.Minute},
+		"with half of the TTL":                           {time.Hour, 30 * time.Minute, 5 * time.Second},
+		"without a TTL, half of its own lifetime counts": {0, 20 * time.Minute, 10 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -223,7 +223,7 @@ func TestConfigurationFaultsNameTheVariable(t *testing.T) {
 		"a MinLife of the whole lifetime": {tokencache.Config{Cache: "memory", Size: 1, MinLife: time.Hour}, time.Hour, "TOKEN_MIN_LIFE must be"},
 		"a negative MinLife":              {tokencache.Config{Cache: "memory", Size: 1, MinLife: -1}, 0, "TOKEN_MIN_LIFE must be"},
 		"an unknown cache":                {tokencache.Config{Cache: "disk", Size: 1}, 0, "TOKEN_CACHE must be memory or redis or off"},
-		"no room":                         {tokencache.Config{Cache: "memory"}, 0, "TOKEN_CACHE_SIZE must be"},
+		"no size":                         {tokencache.Config{Cache: "memory"}, 0, "TOKEN_CACHE_SIZE must be"},
 		"no Redis":                        {tokencache.Config{Cache: "redis", Size: 1}, 0, "REDIS_URL is required"},
 		"no URL":                          {tokencache.Config{Cache: "redis", Size: 1, RedisURL: url}, 0, "REDIS_URL must be redis://"},
 	} {

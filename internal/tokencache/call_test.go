@@ -69,7 +69,7 @@ func TestACallKeepsContextValuesAndHasItsOwnTimeOut(t *testing.T) {
 		began := time.Now()
 		_, err := r.Issue(context.WithValue(t.Context(), key{}, "span"), alice, sethealth.Request{})
 		assert.ErrorIs(t, err, sethealth.ErrTimeout)
-		assert.Equal(t, 16*time.Second, time.Since(began), "the time of the source, and of two locks")
+		assert.Equal(t, 16*time.Second, time.Since(began), "the time-out of the source and the life of two locks")
 	})
 }
 

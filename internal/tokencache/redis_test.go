@@ -169,7 +169,7 @@ func TestCheckNamesTheFaultAndTheFixAndNeverTheSecret(t *testing.T) {
 		"too few permissions":   {"redis://small:canary@" + server.Addr, "lacks permissions"},
 		"no such database":      {"redis://:right@" + server.Addr + "/99", "no database of that number"},
 		"TLS to a plain port":   {"rediss://:canary@" + server.Addr, "TLS"},
-		"nobody listens":        {"redis://:canary@127.0.0.1:1", "connection refused; check REDIS_URL"},
+		"nothing listens":       {"redis://:canary@127.0.0.1:1", "connection refused; check REDIS_URL"},
 		"a name without a host": {"redis://:canary@nowhere.invalid", "DNS"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,7 +26,7 @@ func TestARejectedTokenIsReplacedOnceForAllTabs(t *testing.T) {
 		}
 		synctest.Wait() // all of them have reported it
 		go func() {
-			assert.Equal(t, "alice#2", r.issue("alice").Value.Reveal(), "nor is it issued to a tab that does not know")
+			assert.Equal(t, "alice#2", r.issue("alice").Value.Reveal(), "and a tab that has not reported it does not get it either")
 		}()
 		time.Sleep(2 * time.Second)
 		late, err := r.replace(first.ID)
@@ -62,7 +62,7 @@ func TestATokenRejectedDuringTheWaitDoesNotStandIn(t *testing.T) {
 		time.Sleep(time.Hour - 12*time.Second)
 		r.delay = 10 * time.Second
 		time.AfterFunc(time.Second, func() { _, _ = r.replace(first.ID) })
-		assert.Equal(t, "alice#2", r.issue("alice").Value.Reveal(), "after the moment in which the first would have stood in")
+		assert.Equal(t, "alice#2", r.issue("alice").Value.Reveal(), "after the time at which the first would have stood in")
 		assert.EqualValues(t, 2, r.calls.Load())
 	})
 }

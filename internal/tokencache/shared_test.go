@@ -116,7 +116,7 @@ func TestARejectedTokenIsDroppedInRedisToo(t *testing.T) {
 	_, err := a.replace(first.ID)
 	require.ErrorIs(t, err, sethealth.ErrUnavailable)
 	stored(t, server, 0)
-	server.Do("SET", key, sealed, "PX", 3_000_000) // as a replica might that does not know
+	server.Do("SET", key, sealed, "PX", 3_000_000) // as a replica does that has not been told
 	a.unavailable()
 	stored(t, server, 0)
 
@@ -126,7 +126,7 @@ func TestARejectedTokenIsDroppedInRedisToo(t *testing.T) {
 	stored(t, server, 1)
 	got, err := b.replace(first.ID)
 	require.NoError(t, err)
-	assert.Equal(t, second.ID, got.ID, "another replica, when it is told, finds the new one")
+	assert.Equal(t, second.ID, got.ID, "another replica finds the new one once it is told")
 	stored(t, server, 1)
 }
 
