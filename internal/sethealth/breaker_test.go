@@ -69,7 +69,7 @@ func TestTheBreakerOpensOnSustainedFailureAndClosesByItself(t *testing.T) {
 	})
 }
 
-func TestARequestThatOpensTheBreakerIsNotRetried(t *testing.T) {
+func TestARetryWaitsForRetryAfterAndIsTheLastIfItOpensTheBreaker(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
 		u.set(always(503))
 		fail(t, c, u, 18)

@@ -47,9 +47,7 @@ func TestResultsOfAttemptsAreClassified(t *testing.T) {
 				err := c.Check(t.Context())
 				require.ErrorIs(t, err, row.class)
 				assert.ErrorContains(t, err, row.says)
-				for _, class := range []error{sethealth.ErrRejected, sethealth.ErrInvalid, sethealth.ErrUnavailable, sethealth.ErrTimeout} {
-					assert.Equal(t, class == row.class, strings.HasPrefix(err.Error(), class.Error()), "exactly one class")
-				}
+				assert.True(t, strings.HasPrefix(err.Error(), row.class.Error()))
 				assert.Equal(t, row.calls, u.count())
 				assert.LessOrEqual(t, time.Since(start), 10*time.Second)
 				if row.calls == 1 {
@@ -83,20 +81,6 @@ func TestRetriesBackOffWithFullJitter(t *testing.T) {
 		})
 	}
 	assert.True(t, short && long, "forty waits on one side have odds of 2 in 10¹²")
-}
-
-func TestRetryAfterIsWaitedForIfItFits(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, c *sethealth.Client, u *upstream) {
-		u.set(func(_ *http.Request, n int) (*http.Response, error) {
-			if n == 1 {
-				return reply(429, "", "Retry-After", "7"), nil
-			}
-			return reply(200, `{"token":"t"}`), nil
-		})
-		_, err := c.Issue(t.Context(), anna, nothing)
-		require.NoError(t, err)
-		assert.Equal(t, 7*time.Second, u.calls[1].Sub(u.calls[0]))
-	})
 }
 
 func TestACallerThatLeavesIsAnsweredAtOnceAndIsNoFailure(t *testing.T) {
