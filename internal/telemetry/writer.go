@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"sync/atomic"
@@ -66,23 +67,15 @@ func (w *LogWriter) Write(line []byte) (int, error) {
 			}
 		}
 		w.bytes.Add(-size)
-		if w.fullFor() >= roomTimeout {
+		now := time.Now()
+		if since := cmp.Or(w.fullSince.Load(), &now); now.Sub(*since) >= roomTimeout {
 			break
 		}
+		w.fullSince.CompareAndSwap(nil, &now)
 		time.Sleep(time.Millisecond)
 	}
 	w.lost.Inc()
 	return len(line), nil
-}
-
-// fullFor returns how long the queue has been full. It must be full now.
-func (w *LogWriter) fullFor() time.Duration {
-	now := time.Now()
-	w.fullSince.CompareAndSwap(nil, &now)
-	if since := w.fullSince.Load(); since != nil {
-		return now.Sub(*since)
-	}
-	return 0
 }
 
 // run writes queued lines until Close, and then those that are left.

@@ -104,7 +104,8 @@ func newStore[K comparable, V any](size int, deleted func(otter.DeletionEvent[K,
 // Issue returns a token by the rules of [Cache]. Its error is that of the source or of ctx.
 func (c *Cache) Issue(ctx context.Context, user sethealth.User, r sethealth.Request) (sethealth.Token, error) {
 	if r.Rejected != "" && !c.isRejected(user, r.Rejected) {
-		c.reject(user, r.Rejected)
+		c.rejected.Set(rejection{user, r.Rejected}, struct{}{})
+		c.dropShared(r.Rejected, user)
 	}
 	r.MinLife = max(r.MinLife, c.config.MinLife)
 	held := c.lookup(user)
@@ -151,12 +152,6 @@ func (c *Cache) keep(user sethealth.User, token sethealth.Token) {
 	}
 	e.token.Source = sethealth.Cache
 	c.tokens.Set(user, e)
-}
-
-// reject remembers that Sethealth refused one of the user's tokens.
-func (c *Cache) reject(user sethealth.User, id string) {
-	c.rejected.Set(rejection{user, id}, struct{}{})
-	c.dropShared(id, user)
 }
 
 func (c *Cache) isRejected(user sethealth.User, id string) bool {

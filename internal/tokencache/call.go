@@ -20,8 +20,6 @@ type failure struct {
 	err error
 }
 
-var errClosed = fmt.Errorf("tokencache: closed: %w", sethealth.ErrUnavailable)
-
 // fresh waits for a token with more than r.MinLife left. If there is none, or none before the cached token is about
 // to expire, it returns the cached one.
 func (c *Cache) fresh(ctx context.Context, user sethealth.User, r sethealth.Request, held *entry) (sethealth.Token, error) {
@@ -88,7 +86,7 @@ func (c *Cache) refresh(user sethealth.User, held *entry) bool {
 // ctx for the trace.
 func (c *Cache) call(ctx context.Context, user sethealth.User, r sethealth.Request, began time.Time) (token sethealth.Token, err error) {
 	if !c.begin() {
-		return sethealth.Token{}, errClosed
+		return sethealth.Token{}, fmt.Errorf("tokencache: closed: %w", sethealth.ErrUnavailable)
 	}
 	defer c.running.Done()
 	// Another call may have ended since the request looked in the cache.

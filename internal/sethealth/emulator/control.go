@@ -16,12 +16,12 @@ import (
 //	POST /verify       {"token":"…"}: 200 if the token is valid, else 401; its status and claims
 func (e *Emulator) Control() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, e.State()) })
+	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { respond(w, http.StatusOK, e.State()) })
 	mux.HandleFunc("PUT /faults", e.setFault)
 	mux.HandleFunc("PUT /credentials", e.setCredentials)
 	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, _ *http.Request) {
 		e.Reset()
-		writeJSON(w, http.StatusOK, e.State())
+		respond(w, http.StatusOK, e.State())
 	})
 	mux.HandleFunc("POST /verify", e.verify)
 	return mux
@@ -39,7 +39,7 @@ func (e *Emulator) setFault(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	writeJSON(w, http.StatusOK, e.State())
+	respond(w, http.StatusOK, e.State())
 }
 
 func (e *Emulator) setCredentials(w http.ResponseWriter, r *http.Request) {
@@ -66,7 +66,7 @@ func (e *Emulator) verify(w http.ResponseWriter, r *http.Request) {
 	if status == "valid" {
 		code = http.StatusOK
 	}
-	writeJSON(w, code, struct {
+	respond(w, code, struct {
 		Status string `json:"status"`
 		Claims
 	}{status, claims})
@@ -80,12 +80,4 @@ func readJSON(w http.ResponseWriter, r *http.Request, to any) bool {
 		return false
 	}
 	return true
-}
-
-func writeJSON(w http.ResponseWriter, code int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	_ = e.Encode(v)
 }

@@ -151,10 +151,12 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	respond(w, http.StatusOK, map[string]any{"token": token})
 }
 
-func respond(w http.ResponseWriter, status int, body map[string]any) {
+func respond(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body)
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(body)
 }
 
 // count records a call and returns its fault.
