@@ -158,17 +158,6 @@ func (c *Client) pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// reloadCredentials reads the files again after a refusal, within the time-out of one attempt.
-func (c *Client) reloadCredentials(ctx context.Context) pair {
-	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
-	defer cancel()
-	account, err := c.config.reload(ctx)
-	if err != nil {
-		c.deps.Logger.Error("sethealth refused the service account, and its files cannot be read again", "error", err.Error())
-	}
-	return account
-}
-
 // Check requests one token. The error says what is wrong and what to check.
 func (c *Client) Check(ctx context.Context) error {
 	_, err := c.Issue(ctx, User{Check: "check", Name: "tokenvend-check"}, Request{})

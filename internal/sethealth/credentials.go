@@ -16,15 +16,20 @@ type pair struct{ key, secret secret.Value }
 
 func (c Config) pair() pair { return pair{c.Key.Get(), c.Secret.Get()} }
 
-// reload reads the files of key and secret again, if there are any, both at once. A value that cannot be read
-// before ctx ends stays the same, and the error says why.
-func (c Config) reload(ctx context.Context) (pair, error) {
+// reloadCredentials reads the files of key and secret again, if there are any, both at once and within the time-out
+// of one attempt. A value that cannot be read stays the same.
+func (c *Client) reloadCredentials(ctx context.Context) pair {
+	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
+	defer cancel()
 	var keyErr, secretErr error
 	var reading sync.WaitGroup
-	reading.Go(func() { keyErr = c.Key.Reload(ctx) })
-	reading.Go(func() { secretErr = c.Secret.Reload(ctx) })
+	reading.Go(func() { keyErr = c.config.Key.Reload(ctx) })
+	reading.Go(func() { secretErr = c.config.Secret.Reload(ctx) })
 	reading.Wait()
-	return c.pair(), errors.Join(keyErr, secretErr)
+	if err := errors.Join(keyErr, secretErr); err != nil {
+		c.deps.Logger.Error("sethealth refused the service account, and its files cannot be read again", "error", err.Error())
+	}
+	return c.config.pair()
 }
 
 // Pseudonym returns a substitute that hides the user's name: 32 hex digits of an HMAC under a key derived from the
