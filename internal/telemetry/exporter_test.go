@@ -79,11 +79,10 @@ func TestAFailingCollectorIsLoggedOnceWithAFixedText(t *testing.T) {
 		answer http.HandlerFunc
 		reason string
 	}{
-		"it refuses": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canary", http.StatusUnauthorized) }, "the collector answered 401"},
 		"it redirects": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, other.URL+"/canary", http.StatusTemporaryRedirect)
 		}, "the collector answered 307"},
-		"it repeats the headers": {func(w http.ResponseWriter, r *http.Request) {
+		"it refuses, repeating the headers": {func(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, r.Header.Get("Api-Key"), http.StatusBadRequest)
 		}, "the collector answered 400"},
 		"it hangs up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "the connection was closed without an answer"},
