@@ -86,7 +86,7 @@ type Limiter struct {
 func New(o Options) *Limiter {
 	decisions := promauto.With(o.Registerer).NewCounterVec(prometheus.CounterOpts{
 		Name: "tokenvend_ratelimit_decisions_total",
-		Help: "Decisions of the limit per user: allowed, denied.",
+		Help: "Decisions of the rate limit per user: allowed, denied.",
 	}, []string{"decision"})
 	interval := o.Rate.Per / time.Duration(o.Rate.N)
 	l := &Limiter{
@@ -95,7 +95,7 @@ func New(o Options) *Limiter {
 		allowed: decisions.WithLabelValues("allowed"), denied: decisions.WithLabelValues("denied"),
 	}
 	promauto.With(o.Registerer).NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tokenvend_ratelimit_users", Help: "Users that the limit in memory remembers.",
+		Name: "tokenvend_ratelimit_users", Help: "Users in the memory of the rate limit.",
 	}, func() float64 { return float64(l.users.EstimatedSize()) })
 	return l
 }

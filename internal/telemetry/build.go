@@ -40,7 +40,7 @@ func NewRegistry(b Build) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "tokenvend_build_info",
-		Help: "Always 1; the labels say which build this is.",
+		Help: "Always 1; the labels identify the build.",
 	}, []string{"version", "commit", "goversion"})
 	info.WithLabelValues(b.Version, b.Commit, b.Go).Set(1)
 	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -46,7 +46,7 @@ func newLogWriter(to io.Writer, reg prometheus.Registerer) *LogWriter {
 		to: to, lines: make(chan []byte, queuedLines), done: make(chan struct{}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tokenvend_log_lines_lost_total",
-			Help: "Log lines that could not be written, audit records included.",
+			Help: "Log lines that could not be written, including audit records.",
 		}),
 	}
 	w.closing, w.close = context.WithCancel(context.Background())

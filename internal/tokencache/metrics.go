@@ -16,12 +16,12 @@ type metrics struct {
 func newMetrics(o Options, entries func() int) *metrics {
 	m := &metrics{
 		lookups: counters(o.Registerer, "tokenvend_cache_lookups_total",
-			"Requests for a token by how they were answered: hit, refresh_ahead (a hit that started a background refresh), miss (a new token was waited for), stale (a token near its end, because no new one was available), error.",
+			"Requests for a token by how they were answered: hit, refresh_ahead (a hit that started a background refresh), miss (a new token was needed), stale (a token near expiry, because no new one was available), error.",
 			"result", "hit", "refresh_ahead", "miss", "stale", "error"),
 		refreshes: counters(o.Registerer, "tokenvend_cache_refreshes_total",
 			"Background refreshes of tokens by outcome: ok, failed.", "outcome", "ok", "failed"),
 		evictions: promauto.With(o.Registerer).NewCounter(prometheus.CounterOpts{
-			Name: "tokenvend_cache_evictions_total", Help: "Tokens that left memory because TOKEN_CACHE_SIZE was reached.",
+			Name: "tokenvend_cache_evictions_total", Help: "Tokens evicted from memory because TOKEN_CACHE_SIZE was reached.",
 		}),
 	}
 	promauto.With(o.Registerer).NewGaugeFunc(prometheus.GaugeOpts{
@@ -29,7 +29,7 @@ func newMetrics(o Options, entries func() int) *metrics {
 	}, func() float64 { return float64(entries()) })
 	if o.Redis != nil {
 		m.shared = counters(o.Registerer, "tokenvend_shared_lookups_total",
-			"Tokens looked up in Redis by what followed: shared (found there), minted (requested from Sethealth), error.",
+			"Lookups of tokens in Redis by result: shared (found there), minted (requested from Sethealth), error.",
 			"result", "shared", "minted", "error")
 	}
 	return m
@@ -45,12 +45,12 @@ func (r *Redis) register(reg prometheus.Registerer) {
 		r.took.WithLabelValues(operation)
 	}
 	r.failed = counters(reg, "tokenvend_redis_errors_total",
-		"Round trips to Redis that failed. Those skipped while it is unavailable are not among them.", "operation", operations...)
+		"Failed round trips to Redis, not counting those skipped while it is unavailable.", "operation", operations...)
 	r.tampered = promauto.With(reg).NewCounter(prometheus.CounterOpts{
-		Name: "tokenvend_shared_tampered_total", Help: "Entries in Redis that could not be opened, and were dropped.",
+		Name: "tokenvend_shared_tampered_total", Help: "Entries in Redis that could not be decrypted and were dropped.",
 	})
 	r.up = promauto.With(reg).NewGauge(prometheus.GaugeOpts{
-		Name: "tokenvend_redis_up", Help: "1 while Redis answers, 0 while each replica goes on with its own memory.",
+		Name: "tokenvend_redis_up", Help: "1 while Redis is available, 0 while each replica uses its own memory.",
 	})
 }
 

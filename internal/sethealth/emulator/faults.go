@@ -36,7 +36,7 @@ func (e *Emulator) Set(f Fault) {
 func (e *Emulator) SetNamed(name string, times int) error {
 	play, known := named[name]
 	if !known {
-		return fmt.Errorf("there is no fault %q; there are ok, slow, down, refuse, invalid, revoke", name)
+		return fmt.Errorf("unknown fault %q: must be ok, slow, down, refuse, invalid or revoke", name)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

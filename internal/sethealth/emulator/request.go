@@ -34,10 +34,10 @@ type problem struct {
 func readRequest(w http.ResponseWriter, r *http.Request, strict bool) (tokenRequest, *problem) {
 	switch {
 	case r.URL.EscapedPath() != "/token":
-		return tokenRequest{}, &problem{http.StatusNotFound, "there is only /token"}
+		return tokenRequest{}, &problem{http.StatusNotFound, "only /token is served"}
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
-		return tokenRequest{}, &problem{http.StatusMethodNotAllowed, "there is only POST"}
+		return tokenRequest{}, &problem{http.StatusMethodNotAllowed, "only POST is allowed"}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
