@@ -38,10 +38,12 @@ func TestConfigurationErrorsNameTheVariableAndNoValue(t *testing.T) {
 		"an unknown user ID":           {func(c *sethealth.Config) { c.UserID = "canary" }, "TOKEN_USER_ID"},
 		"valid, with a path":           {url("http://[::1]:8090/v1/"), ""},
 		"valid, the minimum": {func(c *sethealth.Config) {
-			c.TTL, c.MaxRetries, c.UserID, c.Timeout, c.AttemptTimeout = time.Second, 0, "none", 10*time.Millisecond, 10*time.Millisecond
+			c.TTL, c.MaxRetries, c.UserID = time.Second, 0, "none"
+			c.Timeout, c.AttemptTimeout = 10*time.Millisecond, 10*time.Millisecond
 		}, ""},
 		"valid, the maximum": {func(c *sethealth.Config) {
-			c.TTL, c.MaxRetries, c.UserID, c.Timeout, c.AttemptTimeout = 24*time.Hour, 5, "hashed", 5*time.Minute, 5*time.Minute
+			c.TTL, c.MaxRetries, c.UserID = 24*time.Hour, 5, "hashed"
+			c.Timeout, c.AttemptTimeout = 5*time.Minute, 5*time.Minute
 		}, ""},
 		"valid, without a lifetime": {func(c *sethealth.Config) { c.TTL = 0 }, ""},
 	} {

@@ -116,7 +116,9 @@ func TestMetricsCountEveryAttempt(t *testing.T) {
 			_, _ = c.Issue(ctx, anna, nothing)
 		}
 	})
-	for outcome, calls := range map[string]float64{"ok": 1, "rejected": 1, "invalid": 1, "unavailable": 2, "timeout": 4, "canceled": 1} {
+	for outcome, calls := range map[string]float64{
+		"ok": 1, "rejected": 1, "invalid": 1, "unavailable": 2, "timeout": 4, "canceled": 1,
+	} {
 		assert.Equal(t, calls, testkit.Metric(reg, "tokenvend_upstream_calls_total", outcome), outcome)
 	}
 	assert.Equal(t, 5.0, testkit.Metric(reg, "tokenvend_upstream_retries_total", ""))
