@@ -3,6 +3,7 @@ package sethealth_test
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -143,4 +144,20 @@ func TestEachAttemptHasASpanThatNamesNoUser(t *testing.T) {
 		"sethealth token", "attempt=1", "outcome=unavailable", "status=503",
 		"sethealth token", "attempt=2", "outcome=ok", "status=200",
 	}, recorded)
+}
+
+func TestARedirectNeverCarriesTheSecretElsewhere(t *testing.T) {
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("the redirect was followed")
+	}))
+	defer target.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		server := httptest.NewServer(http.RedirectHandler(target.URL+"/token", status))
+		f := defaults()
+		f.URL = server.URL
+		_, err := f.client(t).Issue(t.Context(), anna, nothing)
+		require.ErrorIs(t, err, sethealth.ErrInvalid)
+		assert.NotContains(t, err.Error(), target.URL)
+		server.Close()
+	}
 }
