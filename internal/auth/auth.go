@@ -76,7 +76,7 @@ type Config struct {
 	IntrospectionConfig
 	ProxyConfig
 
-	denied *deniedUsers // opened by Validate
+	denied *deniedUsers // set by Validate
 }
 
 // Validate reports all that is wrong, and reads what [New] needs: keys, algorithms and DENIED_USERS_FILE.
@@ -88,26 +88,23 @@ func (c *Config) Validate() error {
 		}
 		c.InsecureHTTPHosts[i] = strings.ToLower(host)
 	}
-	checks := map[string]func(*setting.Problems){
-		"jwt": c.validateJWT, "forward": c.validateForward, "introspection": c.validateIntrospection, "proxy": c.validateProxy,
-	}
 	if len(c.SessionCheck) == 0 {
 		p.Required("SESSION_CHECK", "one or more of jwt, forward, introspection, proxy")
 	}
 	for i, name := range c.SessionCheck {
-		switch validate := checks[name]; {
-		case validate == nil:
+		switch check, known := checks[name]; {
+		case !known:
 			p.Add("SESSION_CHECK", "must be a comma-separated list of jwt, forward, introspection and proxy")
 		case slices.Contains(c.SessionCheck[:i], name):
 			p.Add("SESSION_CHECK", "must name each check once")
 		default:
-			validate(&p)
+			check.validate(c, &p)
 		}
 	}
 	if p.Has("SESSION_CHECK") { // what is set is wrong whichever checks were meant
 		var all setting.Problems
-		for _, validate := range checks {
-			validate(&all)
+		for _, check := range checks {
+			check.validate(c, &all)
 		}
 		for _, problem := range setting.Each(all.Err()) {
 			if isInEnvironment(problem.Variable) {
@@ -115,9 +112,9 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
+	c.denied = &deniedUsers{}
 	if c.DeniedUsersFile != "" {
-		var err error
-		if c.denied, err = openDeniedUsers(c.DeniedUsersFile); err != nil {
+		if err := c.denied.open(c.DeniedUsersFile); err != nil {
 			reason := strings.TrimPrefix(err.Error(), "DENIED_USERS_FILE: ")
 			p.Add("DENIED_USERS_FILE", "must name a list of users that can be read: %s", reason)
 		}
@@ -129,11 +126,7 @@ func isInEnvironment(variable string) bool { return os.Getenv(variable) != "" }
 
 // Sources are the credentials and lists that may change while the service runs.
 func (c *Config) Sources() []secret.Source {
-	sources := []secret.Source{c.PublicKey, c.Secret, c.ClientSecret}
-	if c.denied != nil {
-		sources = append(sources, c.denied.file)
-	}
-	return sources
+	return []secret.Source{c.PublicKey, c.Secret, c.ClientSecret, c.denied.file}
 }
 
 // RequestHeaders are the headers besides Authorization in which a page may send its session.
@@ -161,11 +154,6 @@ type Dependency struct {
 	Name, Detail string
 	Check        func(ctx context.Context) error
 	State        func() string
-}
-
-// advise says why a dependency is of no use, and which variable to look at.
-func advise(err error, variable string) error {
-	return errors.New(strings.TrimPrefix(err.Error(), ErrUnavailable.Error()+": ") + "; check " + variable)
 }
 
 // nobodyToAsk is a check that depends on its configuration alone.

@@ -5,23 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/sethealth/tokenvend/internal/setting"
 )
 
 // Chain asks session checks in turn. The first one whose credential is there decides; a rejection or an
 // outage of that one is never a reason to ask the next. Denied users are rejected whichever check accepts.
 type Chain struct {
 	config  Config
-	checks  []measured
-	jwt     *jwtCheck // nil if it is not among the checks
-	nothing prometheus.Counter
 	deps    Deps
+	checks  []check
+	jwt     *jwtCheck // nil if it is not among the checks
+	total   *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
 }
 
 // check is an [Authenticator] and what it depends on.
@@ -30,12 +33,15 @@ type check interface {
 	dependencies() []Dependency
 }
 
-// measured is a check with its metrics resolved, so that a request looks no label up.
-type measured struct {
-	check
-	name    string
-	counts  []prometheus.Counter // of outcomes
-	seconds prometheus.Observer
+// checks are all session checks, by their names in SESSION_CHECK.
+var checks = map[string]struct {
+	validate func(*Config, *setting.Problems)
+	build    func(Config, Deps) check
+}{
+	"jwt":           {(*Config).validateJWT, newJWTCheck},
+	"forward":       {(*Config).validateForward, newForwardCheck},
+	"introspection": {(*Config).validateIntrospection, newIntrospectionCheck},
+	"proxy":         {(*Config).validateProxy, newProxyCheck},
 }
 
 var outcomes = []struct {
@@ -49,36 +55,34 @@ func New(c Config, deps Deps) (*Chain, error) {
 		deps.Tracer = nil
 	}
 	chain := &Chain{config: c, deps: deps}
-	total := prometheus.NewCounterVec(prometheus.CounterOpts{
+	metrics := promauto.With(deps.Registerer)
+	chain.total = metrics.NewCounterVec(prometheus.CounterOpts{
 		Name: "tokenvend_session_checks_total",
 		Help: "Session checks by the check that decided and its outcome; check none: the request held no credential.",
 	}, []string{"check", "outcome"})
-	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	chain.seconds = metrics.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "tokenvend_session_check_duration_seconds",
 		Help:    "Time that the deciding session check took.",
 		Buckets: []float64{.00001, .0001, .001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 	}, []string{"check"})
-	deps.Registerer.MustRegister(total, seconds)
-	chain.nothing = total.WithLabelValues("none", "no_credential")
+	chain.total.WithLabelValues("none", "no_credential")
 	for _, name := range c.SessionCheck {
-		m := measured{name: name, seconds: seconds.WithLabelValues(name)}
-		switch name {
-		case "jwt":
-			chain.jwt = newJWTCheck(c, deps)
-			m.check = chain.jwt
-		case "forward":
-			m.check = newForwardCheck(c, deps)
-		case "introspection":
-			m.check = newIntrospectionCheck(c, deps)
-		case "proxy":
-			m.check = newProxyCheck(c, deps)
-		default:
+		known, ok := checks[name]
+		if !ok {
 			return nil, fmt.Errorf("SESSION_CHECK must not name %q: there is no such check", name)
 		}
-		for _, o := range outcomes {
-			m.counts = append(m.counts, total.WithLabelValues(name, o.label))
+		check := known.build(c, deps)
+		if j, ok := check.(*jwtCheck); ok {
+			chain.jwt = j
 		}
-		chain.checks = append(chain.checks, m)
+		chain.checks = append(chain.checks, check)
+		chain.seconds.WithLabelValues(name)
+		for _, o := range outcomes {
+			chain.total.WithLabelValues(name, o.label)
+		}
+	}
+	if deps.Dropped != nil {
+		c.denied.changed = deps.Dropped
 	}
 	return chain, nil
 }
@@ -98,40 +102,39 @@ func (c *Chain) Authenticate(r *http.Request) (Result, error) {
 
 func (c *Chain) decide(r *http.Request) (_ Result, outcome string, _ error) {
 	why := ""
-	for i := range c.checks {
-		check := &c.checks[i]
-		start := time.Now()
+	for i, check := range c.checks {
+		name, start := c.config.SessionCheck[i], time.Now()
 		result, err := check.Authenticate(r)
 		if errors.Is(err, ErrNoCredential) {
 			if err != ErrNoCredential { //nolint:errorlint // the bare sentinel has nothing to add
-				why += "; " + check.name + ": " + err.Error()
+				why += "; " + name + ": " + err.Error()
 			}
 			continue
 		}
 		if err == nil && c.config.denied.denies(result.Name) {
 			err = forbidden("the user is in DENIED_USERS_FILE")
 		}
-		n, err := classify(err)
-		check.counts[n].Inc()
-		check.seconds.Observe(time.Since(start).Seconds())
+		outcome, err := classify(err)
+		c.total.WithLabelValues(name, outcome).Inc()
+		c.seconds.WithLabelValues(name).Observe(time.Since(start).Seconds())
 		if err != nil && !errors.Is(err, ErrForbidden) {
 			result.Identity = Identity{}
 		}
-		result.Check = check.name
-		return result, outcomes[n].label, err
+		result.Check = name
+		return result, outcome, err
 	}
-	c.nothing.Inc()
+	c.total.WithLabelValues("none", "no_credential").Inc()
 	return Result{}, "no_credential", fmt.Errorf("%w for SESSION_CHECK; %s%s", ErrNoCredential, credentialNames(r), why)
 }
 
 // classify fails closed: an error that is none of the sentinels says nothing of the caller.
-func classify(err error) (outcome int, _ error) {
-	for n, o := range outcomes {
+func classify(err error) (outcome string, _ error) {
+	for _, o := range outcomes {
 		if errors.Is(err, o.err) {
-			return n, err
+			return o.label, err
 		}
 	}
-	return len(outcomes) - 1, errors.Join(ErrUnavailable, err)
+	return "unavailable", errors.Join(ErrUnavailable, err)
 }
 
 // Ready reports whether sessions can be checked: once there have been keys of one issuer.
@@ -139,13 +142,8 @@ func (c *Chain) Ready() bool { return c.jwt == nil || c.jwt.ready() }
 
 // Run keeps key sets fresh and follows the list of denied users until ctx ends.
 func (c *Chain) Run(ctx context.Context) {
-	var running sync.WaitGroup
-	defer running.Wait()
 	if c.jwt != nil {
-		running.Go(func() { c.jwt.run(ctx) })
-	}
-	if denied := c.config.denied; denied != nil && c.deps.Dropped != nil {
-		running.Go(func() { denied.run(ctx, func() { c.deps.Dropped(denied.denies) }) })
+		c.jwt.run(ctx)
 	}
 }
 

@@ -56,11 +56,8 @@ func bearer(r *http.Request) (string, error) {
 	return strings.TrimLeft(values[0][len("Bearer"):], " "), nil
 }
 
-// isB64Token is the grammar b64token of RFC 6750.
-func isB64Token(s string) bool {
-	s = strings.TrimRight(s, "=")
-	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/") == ""
-}
+// b64Token is the grammar of a bearer token (RFC 6750, section 2.1).
+var b64Token = regexp.MustCompile(`^[-A-Za-z0-9._~+/]+=*$`)
 
 // single is the one value of a header, by its canonical name. An empty value counts as not there.
 func single(r *http.Request, canonical string) (string, error) {

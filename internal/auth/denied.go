@@ -1,50 +1,38 @@
 package auth
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/sethealth/tokenvend/internal/secret"
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// deniedUsers is DENIED_USERS_FILE: users who get no token, whichever check accepts them. A nil *deniedUsers
-// denies nobody.
+// deniedUsers is DENIED_USERS_FILE: users who get no token, whichever check accepts them. The zero value denies
+// nobody.
 type deniedUsers struct {
-	file  secret.Source
-	names *atomic.Pointer[map[string]bool]
+	file    secret.Source
+	names   atomic.Pointer[map[string]bool]
+	changed func(denies func(name string) bool) // called after each change; may be nil
 }
 
-func openDeniedUsers(path string) (*deniedUsers, error) {
-	file, err := secret.TextFile("DENIED_USERS_FILE", path)
-	if err != nil {
-		return nil, err
+func (d *deniedUsers) open(path string) (err error) {
+	if d.file, err = secret.TextFile("DENIED_USERS_FILE", path); err != nil {
+		return err
 	}
-	names, err := follow(file, parseDenied)
-	return &deniedUsers{file, names}, err
+	return follow(d.file, parseDenied, func(names *map[string]bool) {
+		d.names.Store(names)
+		if d.changed != nil {
+			d.changed(d.denies)
+		}
+	})
 }
 
 // denies reports whether the user of that name gets no token. White space around a name does not count.
 func (d *deniedUsers) denies(name string) bool {
-	return d != nil && (*d.names.Load())[strings.TrimSpace(name)]
-}
-
-// run calls onChange after each change of the list, until ctx ends.
-func (d *deniedUsers) run(ctx context.Context, onChange func()) {
-	for seen := d.names.Load(); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Second):
-		}
-		if now := d.names.Load(); now != seen {
-			seen = now
-			onChange()
-		}
-	}
+	names := d.names.Load()
+	return names != nil && (*names)[strings.TrimSpace(name)]
 }
 
 // parseDenied reads one user a line. A "#" begins a comment at the beginning of a line alone, because it may

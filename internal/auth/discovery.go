@@ -6,8 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"slices"
+	"regexp"
 	"strings"
 
 	"github.com/sethealth/tokenvend/internal/setting"
@@ -61,13 +60,10 @@ func (s *keyServer) discover(ctx context.Context) (string, error) {
 // manyTenants reports whether an issuer's address is not that of one tenant, as Microsoft's /common is not.
 // Its document says so by a placeholder, or names another issuer.
 func manyTenants(iss, named string) bool {
-	address, err := url.Parse(iss)
-	if err != nil {
-		return false
-	}
-	first, _, _ := strings.Cut(strings.TrimPrefix(address.Path, "/"), "/")
-	return strings.Contains(named, "{") || slices.Contains([]string{"common", "organizations", "consumers"}, first)
+	return strings.Contains(named, "{") || sharedByTenants.MatchString(iss)
 }
+
+var sharedByTenants = regexp.MustCompile(`^[^/]+//[^/]+/(common|organizations|consumers)(/|$)`)
 
 func (s *keyServer) load(ctx context.Context, address string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)

@@ -103,9 +103,9 @@ func fieldNames(p *setting.Problems, variable, mustBe string, names ...string) {
 	}
 }
 
-// advise is [advise] without the endpoint's name, which stands before it already.
+// advise is an error of ask without its prefix, and with the variable to check.
 func (e *endpoint) advise(err error, variable string) error {
-	return advise(errors.New(strings.Replace(err.Error(), e.name+": ", "", 1)), variable)
+	return fmt.Errorf("%s; check %s", strings.TrimPrefix(err.Error(), unavailable(e.name+": ").Error()), variable)
 }
 
 // memberPath holds a path of a JSON member to a form that can be meant.

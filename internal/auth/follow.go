@@ -1,22 +1,17 @@
 package auth
 
-import (
-	"sync/atomic"
+import "github.com/sethealth/tokenvend/internal/secret"
 
-	"github.com/sethealth/tokenvend/internal/secret"
-)
-
-// follow returns what the content of a source means. New content counts as soon as the source has been read
-// again; what cannot be parsed is refused, and the old content stays.
-func follow[T any](source secret.Source, parse func(content string) (*T, error)) (*atomic.Pointer[T], error) {
-	current := &atomic.Pointer[T]{}
+// follow calls use with what the content of a source means, now and whenever it has changed. Content that cannot
+// be parsed is refused.
+func follow[T any](source secret.Source, parse func(content string) (T, error), use func(T)) error {
 	take := func(content string) error {
 		value, err := parse(content)
 		if err == nil {
-			current.Store(value)
+			use(value)
 		}
 		return err
 	}
 	source.SetValidator(take)
-	return current, take(source.Get().Reveal())
+	return take(source.Get().Reveal())
 }

@@ -5,11 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -72,7 +71,7 @@ type forwardCheck struct {
 	*endpoint
 }
 
-func newForwardCheck(c Config, deps Deps) *forwardCheck {
+func newForwardCheck(c Config, deps Deps) check {
 	f := &forwardCheck{
 		ForwardConfig: c.ForwardConfig, trusted: c.TrustedProxies,
 		endpoint: newEndpoint("forward", "session endpoint", c.ForwardConfig.Timeout, c.ForwardConfig.CacheTTL, deps),
@@ -89,7 +88,9 @@ func (f *forwardCheck) Authenticate(r *http.Request) (Result, error) {
 		return Result{}, err
 	}
 	f.addContext(header, r)
-	return f.remembered.recallOr(parts(header), func() (Result, time.Time, error) {
+	var sent strings.Builder
+	_ = header.Write(&sent)
+	return f.remembered.recallOr([]string{sent.String()}, func() (Result, time.Time, error) {
 		result, err := f.user(r.Context(), header)
 		return result, time.Time{}, err
 	})
@@ -100,7 +101,7 @@ func (f *forwardCheck) Authenticate(r *http.Request) (Result, error) {
 func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
 	header := http.Header{}
 	for _, value := range r.Header["Authorization"] {
-		if value != "" && !signsInConnection(value) {
+		if value != "" && !connectionScheme.MatchString(value) {
 			header["Authorization"] = append(header["Authorization"], value)
 		}
 	}
@@ -119,7 +120,7 @@ func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
 			return nil, err
 		}
 	}
-	if len(header) == 0 && slices.ContainsFunc(r.Header["Authorization"], signsInConnection) {
+	if len(header) == 0 && slices.ContainsFunc(r.Header["Authorization"], connectionScheme.MatchString) {
 		return nil, fmt.Errorf("%w: Negotiate and NTLM are not passed on, they sign in a connection", ErrNoCredential)
 	}
 	if len(header) == 0 {
@@ -128,17 +129,9 @@ func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
 	return header, nil
 }
 
-// signsInConnection looks at each scheme that a server might read out of an Authorization, however it was
-// joined by those in between.
-func signsInConnection(authorization string) bool {
-	for challenge := range strings.SplitSeq(authorization, ",") {
-		words := strings.Fields(challenge)
-		if len(words) > 0 && (strings.EqualFold(words[0], "Negotiate") || strings.EqualFold(words[0], "NTLM")) {
-			return true
-		}
-	}
-	return false
-}
+// connectionScheme matches an Authorization in which a server might read Negotiate or NTLM, also after another scheme
+// if something in between joined the two.
+var connectionScheme = regexp.MustCompile(`(?i)(^|,)\W*(negotiate|ntlm)\b`)
 
 // addContext adds what is no credential and may still matter to the backend. Nothing else of the request is
 // passed on.
@@ -157,15 +150,6 @@ func (f *forwardCheck) addContext(header http.Header, r *http.Request) {
 	header["X-Forwarded-Host"] = []string{r.Host}
 	header["X-Forwarded-Uri"] = []string{r.URL.RequestURI()}
 	header["X-Forwarded-For"] = []string{ClientIP(r, f.trusted)}
-}
-
-// parts lists all of a header so that no two are alike.
-func parts(header http.Header) (all []string) {
-	for _, name := range slices.Sorted(maps.Keys(header)) {
-		all = append(all, name, strconv.Itoa(len(header[name])))
-		all = append(all, header[name]...)
-	}
-	return all
 }
 
 func (f *forwardCheck) user(ctx context.Context, header http.Header) (result Result, err error) {

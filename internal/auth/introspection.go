@@ -51,7 +51,7 @@ type introspectionCheck struct {
 	*endpoint
 }
 
-func newIntrospectionCheck(c Config, deps Deps) *introspectionCheck {
+func newIntrospectionCheck(c Config, deps Deps) check {
 	i := c.IntrospectionConfig
 	return &introspectionCheck{i, newEndpoint("introspection", "introspection endpoint", i.Timeout, i.CacheTTL, deps)}
 }
@@ -62,7 +62,7 @@ func (i *introspectionCheck) Authenticate(r *http.Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if !isB64Token(token) || len(token) > maxToken {
+	if len(token) > maxToken || !b64Token.MatchString(token) {
 		return Result{}, unauthenticated("bearer token that is malformed or longer than 16 KiB")
 	}
 	return i.remembered.recallOr([]string{token}, func() (Result, time.Time, error) { return i.user(r.Context(), token) })

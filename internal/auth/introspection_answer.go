@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -88,25 +89,17 @@ func checkKind(m members) error {
 		case m[name] == nil:
 		case !ok:
 			return malformed(name + " is not a string")
-		case !namesAccessToken(kind):
+		case !accessToken.MatchString(kind):
 			return unauthenticated("not an access token by its " + name)
 		}
 	}
 	return m.checkUnbound()
 }
 
-// namesAccessToken knows the spellings of servers: OAuth's Bearer, access_token of token type identifiers
-// (RFC 8693), at+jwt of JWT profiles (RFC 9068).
-func namesAccessToken(kind string) bool {
-	kind = strings.ToLower(kind)
-	kind = strings.TrimPrefix(kind, "application/")
-	kind = strings.TrimPrefix(kind, "urn:ietf:params:oauth:token-type:")
-	switch kind {
-	case "bearer", "access", "access_token", "access-token", "accesstoken", "at", "at+jwt":
-		return true
-	}
-	return false
-}
+// accessToken matches the spellings of servers: OAuth's Bearer, access_token of token type identifiers (RFC 8693),
+// at+jwt of JWT profiles (RFC 9068).
+var accessToken = regexp.MustCompile(
+	`(?i)^(application/|urn:ietf:params:oauth:token-type:)?(bearer|access|access[_-]?token|at|at\+jwt)$`)
 
 // checkTimes returns when the token ends, if that is said.
 func checkTimes(m members, now time.Time) (end time.Time, err error) {

@@ -18,10 +18,7 @@ func (i *issuer) current() fetched {
 	if i.static != nil {
 		return fetched{keySet: i.static.Load(), at: time.Now()}
 	}
-	if last := i.server.last.Load(); last != nil {
-		return *last
-	}
-	return fetched{}
+	return *i.server.last.Load()
 }
 
 // fetched is a set of keys as an issuer had it. The zero value is that of one which did not answer yet.

@@ -76,7 +76,8 @@ func (c *JWTConfig) validateKeys(p *setting.Problems, insecureHosts setting.List
 	for _, source := range []secret.Source{c.Secret, c.PublicKey} {
 		if source.IsSet() {
 			given = append(given, source.Name())
-			if c.static, err = follow(source, c.parseStatic); err != nil {
+			c.static = &atomic.Pointer[keySet]{}
+			if err = follow(source, c.parseStatic, c.static.Store); err != nil {
 				p.Add(source.Name(), "%s", err)
 			}
 		}
@@ -137,7 +138,7 @@ type jwtCheck struct {
 	remembered *remembered
 }
 
-func newJWTCheck(c Config, deps Deps) *jwtCheck {
+func newJWTCheck(c Config, deps Deps) check {
 	j := &jwtCheck{JWTConfig: c.JWTConfig, looked: "no bearer token", remembered: newRemembered("jwt", maxRemembered, deps)}
 	if j.Header != "" {
 		j.Header = http.CanonicalHeaderKey(j.Header)

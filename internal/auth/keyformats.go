@@ -137,7 +137,7 @@ func parsePEM(content string, allowed []jose.SignatureAlgorithm) (*keySet, error
 		}
 		public, err := parseBlock(block)
 		if err != nil {
-			return nil, err
+			return nil, errNotPEM
 		}
 		k := key{material: public}
 		if err := k.usable(allowed); err != nil {
@@ -146,27 +146,26 @@ func parsePEM(content string, allowed []jose.SignatureAlgorithm) (*keySet, error
 		set.keys = append(set.keys, k)
 	}
 	if len(set.keys) == 0 || strings.TrimSpace(string(rest)) != "" {
-		return nil, errors.New("must be PEM of public keys or certificates")
+		return nil, errNotPEM
 	}
 	return set, nil
 }
 
-func parseBlock(block *pem.Block) (public any, err error) {
+var errNotPEM = errors.New("must be valid PEM of public keys or certificates, and nothing else")
+
+func parseBlock(block *pem.Block) (any, error) {
 	switch block.Type {
 	case "PUBLIC KEY":
-		public, err = x509.ParsePKIXPublicKey(block.Bytes)
+		return x509.ParsePKIXPublicKey(block.Bytes)
 	case "RSA PUBLIC KEY":
-		public, err = x509.ParsePKCS1PublicKey(block.Bytes)
+		return x509.ParsePKCS1PublicKey(block.Bytes)
 	case "CERTIFICATE":
-		var certificate *x509.Certificate
-		if certificate, err = x509.ParseCertificate(block.Bytes); err == nil {
-			public = certificate.PublicKey
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
 		}
+		return certificate.PublicKey, nil
 	default:
-		return nil, errors.New("must be PEM of public keys or certificates, and nothing else")
+		return nil, errNotPEM
 	}
-	if err != nil {
-		return nil, errors.New("must be PEM whose public keys and certificates can be read")
-	}
-	return public, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/sethealth/tokenvend/internal/outgoing"
 	"github.com/sethealth/tokenvend/internal/setting"
@@ -40,7 +41,7 @@ type keyServer struct {
 	availability *outgoing.Availability
 	fetches      *prometheus.CounterVec
 
-	last    atomic.Pointer[fetched] // nil: none yet
+	last    atomic.Pointer[fetched] // the zero fetched: none yet
 	waiting chan struct{}
 	started atomic.Uint64                // fetches so far
 	seen    *otter.Cache[digest, uint64] // tokens of unknown keys: how many fetches had begun when each first came
@@ -58,7 +59,8 @@ type flight struct {
 
 // fetchKeys gives issuers a keyServer each, and makes the metrics of all: the age is that of the oldest.
 func fetchKeys(issuers []*issuer, c Config, deps Deps) {
-	fetches := prometheus.NewCounterVec(prometheus.CounterOpts{
+	metrics := promauto.With(deps.Registerer)
+	fetches := metrics.NewCounterVec(prometheus.CounterOpts{
 		Name: "tokenvend_session_keyset_fetches_total",
 		Help: "Fetches of the session key set by outcome: ok, failed.",
 	}, []string{"outcome"})
@@ -74,20 +76,22 @@ func fetchKeys(issuers []*issuer, c Config, deps Deps) {
 			waiting: make(chan struct{}, keysMaxWaiting),
 			seen:    otter.Must(&otter.Options[digest, uint64]{MaximumSize: keysMaxSeen}),
 		}
+		i.server.last.Store(&fetched{})
 		i.server.availability = outgoing.NewAvailability("key set of "+i.server.detail(), deps.Logger)
 	}
-	deps.Registerer.MustRegister(fetches, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	metrics.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tokenvend_session_keyset_age_seconds",
 		Help: "Time since the session key set was last fetched, of several the oldest; +Inf before the first time.",
 	}, func() (oldest float64) {
 		for _, i := range issuers {
-			if i.server.last.Load() == nil {
+			last := i.current()
+			if last.keySet == nil {
 				return math.Inf(1)
 			}
-			oldest = max(oldest, time.Since(i.current().at).Seconds())
+			oldest = max(oldest, time.Since(last.at).Seconds())
 		}
 		return oldest
-	}))
+	})
 }
 
 func (s *keyServer) detail() string {
@@ -200,9 +204,6 @@ func (s *keyServer) fetch(ctx context.Context) error {
 // it accepted stay remembered.
 func (s *keyServer) replace(next *fetched) {
 	before := s.last.Load()
-	if before == nil {
-		before = &fetched{}
-	}
 	if next.equal(before.keySet) {
 		next.keySet, next.previous = before.keySet, before.previous
 	} else {
@@ -224,9 +225,9 @@ func (s *keyServer) check(ctx context.Context) error {
 	case manyTenants(s.issuer, "") && (err != nil || s.JWKSURL != ""):
 		return errManyTenants
 	case err != nil && s.JWKSURL != "":
-		return advise(err, "JWT_JWKS_URL")
+		return fmt.Errorf("%w; check JWT_JWKS_URL", err)
 	case err != nil:
-		return advise(err, "JWT_ISSUER")
+		return fmt.Errorf("%w; check JWT_ISSUER", err)
 	}
 	return nil
 }
@@ -234,7 +235,7 @@ func (s *keyServer) check(ctx context.Context) error {
 // state is what is known of the keys, in one line.
 func (s *keyServer) state() string {
 	last := s.last.Load()
-	if last == nil {
+	if last.keySet == nil {
 		return s.detail() + ": no keys yet; " + s.availability.String()
 	}
 	return fmt.Sprintf("%s: %d keys, fetched %s ago; %s", s.detail(), len(last.keys), time.Since(last.at).Round(time.Second), s.availability)

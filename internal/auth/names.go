@@ -12,14 +12,13 @@ import (
 
 const maxName = 256
 
-// Names that say that nobody is signed in. The first one is what Azure AD B2C gives to everybody.
-var (
-	errEverybody = errors.New("is a placeholder that the provider gives to everybody; name another claim there, such as oid")
-	errNobody    = errors.New("is a placeholder for nobody")
-)
+var errPlaceholder = errors.New("is a placeholder that names nobody; use another claim, such as oid")
 
-// nobody is what programs write in place of a name that they do not have: several users would be one.
-var nobody = []string{"(null)", "null", "undefined", "[object Object]", "anonymousUser"}
+// placeholders are what providers and programs write in place of a name that they do not have, in lower case: several
+// users would be one. The first is that of Azure AD B2C.
+var placeholders = []string{
+	"not supported currently. use oid claim", "(null)", "null", "undefined", "[object object]", "anonymoususer",
+}
 
 // userIn reads the name of a user out of what was found there. A placeholder says that nobody is signed in; of
 // what any other fault is an error, the check knows.
@@ -28,7 +27,7 @@ func userIn(value any, there string, fault func(why string) error) (string, erro
 	if err == nil {
 		return name, nil
 	}
-	if errors.Is(err, errEverybody) || errors.Is(err, errNobody) {
+	if errors.Is(err, errPlaceholder) {
 		fault = unauthenticated
 	}
 	return "", fault("the user in " + there + " " + err.Error())
@@ -67,11 +66,8 @@ func checkName(s string) error {
 		return errors.New("is longer than 256 bytes")
 	case strings.ContainsFunc(s, unicode.IsControl):
 		return errors.New("holds control characters")
-	case strings.EqualFold(strings.Trim(s, " ."), "Not supported currently. Use oid claim"):
-		return errEverybody
-	}
-	if slices.ContainsFunc(nobody, func(word string) bool { return strings.EqualFold(s, word) }) {
-		return errNobody
+	case slices.Contains(placeholders, strings.ToLower(strings.Trim(s, " ."))):
+		return errPlaceholder
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ type proxyCheck struct {
 	ignored rate.Sometimes // logs a header that is ignored: anybody can send it
 }
 
-func newProxyCheck(c Config, deps Deps) *proxyCheck {
+func newProxyCheck(c Config, deps Deps) check {
 	return &proxyCheck{header: http.CanonicalHeaderKey(c.ProxyConfig.UserHeader), trusted: c.TrustedProxies, log: deps.Logger, ignored: rate.Sometimes{Interval: time.Minute}}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // maxRemembered bounds how long any session is accepted without another look at it.
@@ -38,14 +39,13 @@ func newRemembered(check string, ttl time.Duration, deps Deps) *remembered {
 	m := &remembered{
 		ttl:   ttl,
 		known: otter.Must(&otter.Options[digest, accepted]{MaximumSize: max(deps.Size, 1)}),
-		hits: prometheus.NewCounter(prometheus.CounterOpts{
+		hits: promauto.With(deps.Registerer).NewCounter(prometheus.CounterOpts{
 			Name:        "tokenvend_session_remembered_total",
 			Help:        "Sessions accepted because they were accepted shortly before.",
 			ConstLabels: prometheus.Labels{"check": check},
 		}),
 	}
 	_, _ = rand.Read(m.key[:]) // never fails
-	deps.Registerer.MustRegister(m.hits)
 	return m
 }
 

@@ -91,7 +91,7 @@ func TestNamesOfUsers(t *testing.T) {
 		{`"a\u0000"`, "", "holds control characters"},
 		{`"a\u0085b"`, "", "holds control characters"},
 		{`"a\ud800"`, "", "is not UTF-8"},
-		{`"Not supported currently. Use oid claim."`, "", "is a placeholder that the provider gives to everybody; name another claim there, such as oid"},
+		{`"Not supported currently. Use oid claim."`, "", "is a placeholder that names nobody; use another claim, such as oid"},
 		{`"anonymousUser"`, "", "is a placeholder"},
 	} {
 		payload := strings.Replace(goodWith(`"x":1`), `"sub":"alice"`, `"sub":`+test.sub, 1)

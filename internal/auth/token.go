@@ -61,8 +61,7 @@ func (j *jwtCheck) checkHeader(header members) error {
 	}
 	kind, there := header["typ"]
 	name, _ := kind.(string)
-	isAccepted := func(accepted string) bool { return strings.EqualFold(name, accepted) }
-	if there && !slices.ContainsFunc([]string{"JWT", "at+jwt", "application/at+jwt"}, isAccepted) {
+	if there && !slices.Contains([]string{"jwt", "at+jwt", "application/at+jwt"}, strings.ToLower(name)) {
 		return unauthenticated("token of another type (typ): neither JWT nor at+jwt")
 	}
 	return nil

@@ -56,7 +56,7 @@ func aPlaceholderIsNobody(t *testing.T) {
 	answer := s.Ask(harness.Sign(t, "HS256", []byte(harness.SessionSecret), claims("sub", "Not supported currently. Use oid claim.")))
 	assert.Equal(t, 401, answer.Status)
 	assert.Zero(t, upstream.Calls())
-	assert.Contains(t, s.Record(answer)["error"], "name another claim there, such as oid")
+	assert.Contains(t, s.Record(answer)["error"], "use another claim, such as oid")
 }
 
 func equalNamesAreNotOneUser(t *testing.T) {
