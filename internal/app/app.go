@@ -60,7 +60,7 @@ func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err erro
 	if a.sessions, err = auth.New(c.Sessions, auth.Deps{
 		Logger: a.log, Registerer: a.registry, Tracer: a.tracing.Tracer(), Inject: a.tracing.Inject, Size: c.Cache.Size,
 		UserAgent: userAgent(build),
-		Dropped: func(denied func(name string) bool) {
+		Denied: func(denied func(name string) bool) {
 			cache.Drop(func(u sethealth.User) bool { return denied(u.Name) })
 		},
 	}); err != nil {

@@ -1,7 +1,7 @@
 // Package auth answers one question: who is calling?
 //
 // Each session check is an [Authenticator]; [Chain] asks them in the order of SESSION_CHECK. The package
-// fails closed: a request that no check accepts has no identity, and a check that could not be made is
+// fails closed: a request that no check accepts has no identity, and a check that could not be completed is
 // [ErrUnavailable], neither a rejection nor an acceptance. It knows nothing of Sethealth.
 package auth
 
@@ -23,21 +23,20 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// Identity is who is calling. All of it together is one user: the same name from another check or issuer is
-// somebody else.
+// Identity identifies the caller. The same name from another check or issuer is a different user.
 type Identity struct {
-	// Check is the session check that decided, as in SESSION_CHECK. It is set on errors too, if any did.
+	// Check is the check that decided, as in SESSION_CHECK, on errors too. It is empty if none did.
 	Check string
 	// Issuer is the token's iss, for the check jwt.
 	Issuer string
-	// Name has passed parseName. With [ErrForbidden] it is known too, for the log.
+	// Name is the user's name. With [ErrForbidden] it is set if known, for the log.
 	Name string
 }
 
 // Result is what a check found.
 type Result struct {
 	Identity
-	// SetCookies are lines of Set-Cookie that belong on our answer, whatever its status.
+	// SetCookies are values of Set-Cookie to send to the caller, whatever the status.
 	SetCookies []string
 }
 
@@ -46,21 +45,21 @@ type Authenticator interface {
 	Authenticate(r *http.Request) (Result, error)
 }
 
-// How a check can end other than by accepting.
+// The outcomes of a check other than acceptance.
 var (
-	// ErrNoCredential: the credential that this check is about is not in the request. The next check
-	// is asked; after the last one the caller must sign in.
+	// ErrNoCredential: the request has no credential for this check. The next check is tried; after the
+	// last one the caller must sign in.
 	ErrNoCredential = errors.New("no credential")
-	// ErrUnauthenticated: the credential is there and is not good. No other check is asked.
+	// ErrUnauthenticated: the credential is present but not valid. No other check is tried.
 	ErrUnauthenticated = errors.New("not authenticated")
-	// ErrForbidden: the caller is known and not entitled to a token.
+	// ErrForbidden: the caller is known but not entitled to a token.
 	ErrForbidden = errors.New("not entitled")
-	// ErrUnavailable: the check could not be made. It says nothing about the caller.
+	// ErrUnavailable: the check could not be completed. That says nothing about the caller.
 	ErrUnavailable = errors.New("session check unavailable")
 )
 
-// What is said in an error is for the operator: the rule that failed and the variable that sets it, and
-// nothing that the caller sent.
+// Errors are for the operator: they name the rule that failed and the variable that sets it, and never quote
+// what the caller sent.
 func unauthenticated(why string) error { return fmt.Errorf("%w: %s", ErrUnauthenticated, why) }
 func forbidden(why string) error       { return fmt.Errorf("%w: %s", ErrForbidden, why) }
 func unavailable(why string) error     { return fmt.Errorf("%w: %s", ErrUnavailable, why) }
@@ -79,7 +78,7 @@ type Config struct {
 	denied *deniedUsers // set by Validate
 }
 
-// Validate reports all that is wrong, and reads what [New] needs: keys, algorithms and DENIED_USERS_FILE.
+// Validate reports every fault, and loads what [New] needs: keys, algorithms and DENIED_USERS_FILE.
 func (c *Config) Validate() error {
 	var p setting.Problems
 	for i, host := range c.InsecureHTTPHosts {
@@ -101,7 +100,7 @@ func (c *Config) Validate() error {
 			check.validate(c, &p)
 		}
 	}
-	if p.Has("SESSION_CHECK") { // what is set is wrong whichever checks were meant
+	if p.Has("SESSION_CHECK") { // any check may have been meant: report what is wrong with the variables that are set
 		var all setting.Problems
 		for _, check := range checks {
 			check.validate(c, &all)
@@ -137,27 +136,27 @@ func (c *Config) RequestHeaders() []string {
 	return append([]string{c.JWTConfig.Header}, c.ForwardConfig.Headers...)
 }
 
-// Deps are what the checks work with.
+// Deps are the dependencies of the checks.
 type Deps struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Tracer     trace.Tracer                             // makes the span "session check"
-	Inject     func(ctx context.Context, h http.Header) // hands the trace on; may be nil
+	Inject     func(ctx context.Context, h http.Header) // adds the trace's headers; may be nil
 	UserAgent  string
 	Size       int                                 // accepted sessions that each check may remember
-	Dropped    func(denied func(name string) bool) // is called when the list of denied users has changed; may be nil
-	Transport  http.RoundTripper                   // takes the place of the network, for tests
+	Denied     func(denies func(name string) bool) // called when the list of denied users has changed; may be nil
+	Transport  http.RoundTripper                   // replaces the network in tests
 }
 
-// Dependency is something that a check needs, for the operator.
+// Dependency is a system that a check depends on, as reported to the operator.
 type Dependency struct {
 	Name, Detail string
 	Check        func(ctx context.Context) error
 	State        func() string
 }
 
-// nobodyToAsk is a check that depends on its configuration alone.
-func nobodyToAsk(name, configured string) Dependency {
+// localDependency stands for a check that asks no other system.
+func localDependency(name, configured string) Dependency {
 	return Dependency{name, configured, func(context.Context) error { return nil }, func() string { return "ok, " + configured }}
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// Chain asks session checks in turn. The first one whose credential is there decides; a rejection or an
-// outage of that one is never a reason to ask the next. Denied users are rejected whichever check accepts.
+// Chain tries session checks in turn. The first one whose credential is present decides: if it rejects or is
+// unavailable, the next is not tried. Denied users are refused whichever check accepts them.
 type Chain struct {
 	config  Config
 	deps    Deps
@@ -33,7 +33,7 @@ type check interface {
 	dependencies() []Dependency
 }
 
-// checks are all session checks, by their names in SESSION_CHECK.
+// checks are all session checks by their names in SESSION_CHECK.
 var checks = map[string]struct {
 	validate func(*Config, *setting.Problems)
 	build    func(Config, Deps) check
@@ -49,7 +49,7 @@ var outcomes = []struct {
 	label string
 }{{nil, "ok"}, {ErrUnauthenticated, "unauthenticated"}, {ErrForbidden, "forbidden"}, {ErrUnavailable, "unavailable"}}
 
-// New builds the checks in the order of SESSION_CHECK, of a Config that Validate found no fault with.
+// New builds the checks in the order of SESSION_CHECK. Validate must have found no fault with c.
 func New(c Config, deps Deps) (*Chain, error) {
 	if _, off := deps.Tracer.(noop.Tracer); off {
 		deps.Tracer = nil
@@ -81,13 +81,11 @@ func New(c Config, deps Deps) (*Chain, error) {
 			chain.total.WithLabelValues(name, o.label)
 		}
 	}
-	if deps.Dropped != nil {
-		c.denied.changed = deps.Dropped
-	}
+	c.denied.changed = deps.Denied
 	return chain, nil
 }
 
-// Authenticate asks the checks. Without any credential the error is [ErrNoCredential] and no check is named.
+// Authenticate runs the checks. Without any credential the error is [ErrNoCredential], and Check is empty.
 func (c *Chain) Authenticate(r *http.Request) (Result, error) {
 	if c.deps.Tracer == nil {
 		result, _, err := c.decide(r)
@@ -127,7 +125,7 @@ func (c *Chain) decide(r *http.Request) (_ Result, outcome string, _ error) {
 	return Result{}, "no_credential", fmt.Errorf("%w for SESSION_CHECK; %s%s", ErrNoCredential, credentialNames(r), why)
 }
 
-// classify fails closed: an error that is none of the sentinels says nothing of the caller.
+// classify returns the outcome for the metric. It fails closed: any other error becomes [ErrUnavailable].
 func classify(err error) (outcome string, _ error) {
 	for _, o := range outcomes {
 		if errors.Is(err, o.err) {
@@ -137,17 +135,17 @@ func classify(err error) (outcome string, _ error) {
 	return "unavailable", errors.Join(ErrUnavailable, err)
 }
 
-// Ready reports whether sessions can be checked: once there have been keys of one issuer.
+// Ready reports whether sessions can be checked: jwt needs the keys of at least one issuer.
 func (c *Chain) Ready() bool { return c.jwt == nil || c.jwt.ready() }
 
-// Run keeps key sets fresh and follows the list of denied users until ctx ends.
+// Run refreshes key sets until ctx ends.
 func (c *Chain) Run(ctx context.Context) {
 	if c.jwt != nil {
 		c.jwt.run(ctx)
 	}
 }
 
-// Dependencies lists what the checks need, in the order of SESSION_CHECK.
+// Dependencies lists the systems that the checks depend on, in the order of SESSION_CHECK.
 func (c *Chain) Dependencies() (all []Dependency) {
 	for _, check := range c.checks {
 		all = append(all, check.dependencies()...)
@@ -155,7 +153,7 @@ func (c *Chain) Dependencies() (all []Dependency) {
 	return all
 }
 
-// Warnings are what is configured and probably not meant.
+// Warnings lists settings that are probably mistakes.
 func (c *Chain) Warnings() (all []string) {
 	if c.jwt != nil {
 		all = c.jwt.warnings()

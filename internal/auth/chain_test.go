@@ -87,7 +87,7 @@ func TestAMissingCredentialNamesThoseThatCame(t *testing.T) {
 	assert.NotContains(t, err.Error(), "=")
 	assert.NotContains(t, err.Error(), long)
 	_, err = c.Authenticate(request())
-	require.ErrorContains(t, err, "none came")
+	require.ErrorContains(t, err, "none received")
 }
 
 func TestADeniedUserIsForbiddenWhicheverCheckAccepts(t *testing.T) {

@@ -11,14 +11,14 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// maxToken bounds a bearer token or JWT before anything looks into it, in bytes.
+// maxToken limits the size of a bearer token or JWT before it is parsed, in bytes.
 const maxToken = 16 << 10
 
-// credentialLike finds the headers that might be meant as a credential.
+// credentialLike matches names of headers that may hold a credential.
 var credentialLike = regexp.MustCompile(`(?i)auth|token|session|jwt|oidc|user|key|identity`)
 
-// credentialNames lists what came with a request in the way of credentials, for the operator who is told that
-// the right one did not. Names are the caller's, so they are few, short and plain; values are left out.
+// credentialNames lists the possible credentials of a request in which the right one is missing, for the log. The
+// caller chose the names, so only a few short and valid ones are listed, without values.
 func credentialNames(r *http.Request) string {
 	var names []string
 	add := func(kind, name string) {
@@ -27,7 +27,7 @@ func credentialNames(r *http.Request) string {
 		}
 	}
 	for pair, name := range cookies(r) {
-		if strings.Contains(pair, "=") { // else it is a value
+		if strings.Contains(pair, "=") { // otherwise it is a value
 			add("cookie ", name)
 		}
 	}
@@ -37,14 +37,13 @@ func credentialNames(r *http.Request) string {
 		}
 	}
 	if names == nil {
-		return "none came"
+		return "none received"
 	}
-	return "came: " + strings.Join(names, ", ")
+	return "received: " + strings.Join(names, ", ")
 }
 
-// bearer is the request's bearer token (RFC 6750, section 2.1). An Authorization of another scheme is
-// no bearer; one of this scheme is, however malformed, and so is one among several. What the token is
-// made of is for the check to judge.
+// bearer returns the request's bearer token (RFC 6750, section 2.1), whatever its syntax. An Authorization of the
+// Bearer scheme is a credential even if it is malformed or one of several.
 func bearer(r *http.Request) (string, error) {
 	if !HasBearer(r) {
 		return "", ErrNoCredential
@@ -56,10 +55,10 @@ func bearer(r *http.Request) (string, error) {
 	return strings.TrimLeft(values[0][len("Bearer"):], " "), nil
 }
 
-// b64Token is the grammar of a bearer token (RFC 6750, section 2.1).
+// b64Token is the syntax of a bearer token (RFC 6750, section 2.1).
 var b64Token = regexp.MustCompile(`^[-A-Za-z0-9._~+/]+=*$`)
 
-// single is the one value of a header, by its canonical name. An empty value counts as not there.
+// single returns the only value of a header, given its canonical name. An empty value counts as absent.
 func single(r *http.Request, canonical string) (string, error) {
 	switch values := r.Header[canonical]; {
 	case len(values) == 0, len(values) == 1 && values[0] == "":
@@ -71,9 +70,8 @@ func single(r *http.Request, canonical string) (string, error) {
 	}
 }
 
-// cookie is the value of the one cookie of that name. Two of a name are refused: a page of a sibling
-// domain can add one, and nothing tells which is whose. An empty value, which is how many frameworks
-// sign out, counts as not there.
+// cookie returns the value of the only cookie of that name. Duplicates are refused: a sibling domain can plant
+// a cookie, and the two cannot be told apart. An empty value, with which many frameworks sign out, counts as absent.
 func cookie(r *http.Request, wanted string) (string, error) {
 	var value string
 	var seen int
@@ -96,7 +94,7 @@ func cookie(r *http.Request, wanted string) (string, error) {
 	return value, nil
 }
 
-// cookies are the pairs of all Cookie headers (RFC 6265, section 5.4), each with its name.
+// cookies iterates over the pairs of all Cookie headers (RFC 6265, section 5.4) and their names.
 func cookies(r *http.Request) iter.Seq2[string, string] {
 	return func(yield func(pair, name string) bool) {
 		for _, line := range r.Header["Cookie"] {
@@ -110,8 +108,8 @@ func cookies(r *http.Request) iter.Seq2[string, string] {
 	}
 }
 
-// pickCookies is what of the request's Cookie headers may be passed on, in one line as browsers send it: all
-// of it unchanged if only is nil, else the named cookies in the order they came in.
+// pickCookies returns the cookies to pass on, as one Cookie header: all of them unchanged if only is nil, otherwise
+// the named ones in their original order.
 func pickCookies(r *http.Request, only []string) string {
 	var picked []string
 	for pair, name := range cookies(r) {

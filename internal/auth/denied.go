@@ -9,8 +9,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// deniedUsers is DENIED_USERS_FILE: users who get no token, whichever check accepts them. The zero value denies
-// nobody.
+// deniedUsers is the list in DENIED_USERS_FILE. The zero value denies nobody.
 type deniedUsers struct {
 	file    secret.Source
 	names   atomic.Pointer[map[string]bool]
@@ -29,14 +28,14 @@ func (d *deniedUsers) open(path string) (err error) {
 	})
 }
 
-// denies reports whether the user of that name gets no token. White space around a name does not count.
+// denies reports whether the user of that name gets no token. White space around the name is ignored.
 func (d *deniedUsers) denies(name string) bool {
 	names := d.names.Load()
 	return names != nil && (*names)[strings.TrimSpace(name)]
 }
 
-// parseDenied reads one user a line. A "#" begins a comment at the beginning of a line alone, because it may
-// stand in a name. A line that can be no name is an error: its user would not be denied.
+// parseDenied reads one user per line. "#" begins a comment only at the start of a line, because names may contain
+// it. A line that is not a valid name is an error: that user would not be denied.
 func parseDenied(content string) (*map[string]bool, error) {
 	names := map[string]bool{}
 	number := 0

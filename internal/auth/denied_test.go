@@ -99,7 +99,7 @@ func TestANewListIsInUseWithinTenSecondsAndABadOneNever(t *testing.T) {
 	path := denyList(t, "alice\n")
 	synctest.Test(t, func(t *testing.T) {
 		changes := 0
-		c, sources, err := denying(path, auth.Deps{Dropped: func(denied func(string) bool) {
+		c, sources, err := denying(path, auth.Deps{Denied: func(denied func(string) bool) {
 			assert.False(t, denied("alice"))
 			changes++
 		}})

@@ -13,11 +13,11 @@ import (
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
-const listTenants = "list the issuers of the tenants, comma separated, in place of an address for many tenants"
+const listTenants = "list the issuers of the tenants, comma separated, instead of an address for many tenants"
 
 var errManyTenants = errors.New("JWT_ISSUER is for many tenants: " + listTenants)
 
-// get asks the issuer.
+// get fetches the key set, whose address comes from JWT_JWKS_URL or discovery.
 func (s *keyServer) get(ctx context.Context) (*keySet, error) {
 	address, err := s.JWKSURL, error(nil)
 	if address == "" {
@@ -32,7 +32,7 @@ func (s *keyServer) get(ctx context.Context) (*keySet, error) {
 	return parseJWKS(body, s.allowed)
 }
 
-// discover finds the key set's address (OpenID Connect Discovery 1.0, section 4).
+// discover returns the key set's address (OpenID Connect Discovery 1.0, section 4).
 func (s *keyServer) discover(ctx context.Context) (string, error) {
 	body, err := s.load(ctx, strings.TrimSuffix(s.issuer, "/")+"/.well-known/openid-configuration")
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *keyServer) discover(ctx context.Context) (string, error) {
 	case named != s.issuer && manyTenants(s.issuer, named):
 		return "", errManyTenants
 	case strings.TrimSuffix(named, "/") == strings.TrimSuffix(s.issuer, "/") && named != s.issuer:
-		return "", errors.New("the document's issuer differs from JWT_ISSUER by the slash at its end")
+		return "", errors.New("the document's issuer differs from JWT_ISSUER in its trailing slash")
 	case named != s.issuer:
 		return "", errors.New("the document's issuer is not JWT_ISSUER")
 	case setting.CheckURL(address, s.InsecureHTTPHosts) != nil:
@@ -57,8 +57,8 @@ func (s *keyServer) discover(ctx context.Context) (string, error) {
 	}
 }
 
-// manyTenants reports whether an issuer's address is not that of one tenant, as Microsoft's /common is not.
-// Its document says so by a placeholder, or names another issuer.
+// manyTenants reports whether tenants share an issuer's address, such as Microsoft's /common. The discovery document
+// of such an address names an issuer with a placeholder.
 func manyTenants(iss, named string) bool {
 	return strings.Contains(named, "{") || sharedByTenants.MatchString(iss)
 }
@@ -75,7 +75,7 @@ func (s *keyServer) load(ctx context.Context, address string) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case answer.Status/100 == 3:
-		return nil, fmt.Errorf("it redirects (status %d), which is not followed; configure the address that answers itself", answer.Status)
+		return nil, fmt.Errorf("it redirects (status %d), and redirects are not followed; configure the final address", answer.Status)
 	case answer.Status != http.StatusOK:
 		return nil, fmt.Errorf("it answers with status %d", answer.Status)
 	default:

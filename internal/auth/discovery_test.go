@@ -24,7 +24,7 @@ func TestDiscovery(t *testing.T) {
 		{"an issuer with a path", issuer + "/realms/x", document(issuer+"/realms/x", keysURL), ""},
 		{"plain http at a host that is listed", "http://keycloak:8080", document("http://keycloak:8080", "http://keycloak:8080/keys"), ""},
 		{"another issuer", issuer, document("https://canary.example", keysURL), "the document's issuer is not JWT_ISSUER"},
-		{"a slash too few", issuer, document(issuer+"/", keysURL), "differs from JWT_ISSUER by the slash"},
+		{"a slash too few", issuer, document(issuer+"/", keysURL), "differs from JWT_ISSUER in its trailing slash"},
 		{"no issuer", issuer, `{"jwks_uri":"` + keysURL + `"}`, "JWT_ISSUER"},
 		{"keys without TLS", issuer, document(issuer, "http://issuer.example/keys"), "https"},
 		{"keys behind a user", issuer, document(issuer, "https://canary@issuer.example/keys"), "https"},
@@ -66,7 +66,7 @@ func TestCheckNamesAddressesThatCannotWork(t *testing.T) {
 		{"https://login.example/common/v2.0", "", answering(503, ""), "list the issuers of the tenants"},
 		{"https://login.example/common/v2.0", keysURL, serving(jwks("a", &rsaKey().PublicKey)), "list the issuers of the tenants"},
 		{issuer, "", answering(301, "", "Location", "https://canary.example"), "redirects (status 301)"},
-		{issuer, keysURL, answering(302, "", "Location", "https://canary.example"), "answers itself; check JWT_JWKS_URL"},
+		{issuer, keysURL, answering(302, "", "Location", "https://canary.example"), "final address; check JWT_JWKS_URL"},
 		{issuer, "", answering(404, ""), "discovery: it answers with status 404; check JWT_ISSUER"},
 	} {
 		err := check(t, newJWT(t, func(o *options) {

@@ -29,8 +29,8 @@ type ForwardConfig struct {
 	CacheTTL   time.Duration `envconfig:"FORWARD_CACHE_TTL" group:"Session check forward" default:"0s" desc:"remember an accepted session for this long; at most 1m"`
 }
 
-// notPassedOn are the headers that FORWARD_HEADERS cannot name: they are passed on anyway, set by us, or belong to
-// a connection.
+// notPassedOn are the headers that FORWARD_HEADERS cannot name: they are always passed on, set by tokenvend, or
+// specific to a connection.
 var notPassedOn = []string{
 	"Authorization", "Cookie", "Origin", "Referer", "User-Agent",
 	"Accept", "X-Forwarded-Method", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Forwarded-For",
@@ -45,29 +45,29 @@ func (c *Config) validateForward(p *setting.Problems) {
 	} else if err := setting.CheckAnyURL(f.URL); err != nil {
 		p.Add("FORWARD_URL", "%s", err)
 	}
-	fieldNames(p, "FORWARD_COOKIES", "a comma-separated list of names of cookies", f.Cookies...)
+	checkNames(p, "FORWARD_COOKIES", "a comma-separated list of names of cookies", f.Cookies...)
 	if slices.Contains(f.Cookies, "all") {
 		p.Add("FORWARD_COOKIES", "must be left out to pass all cookies on")
 	}
-	fieldNames(p, "FORWARD_SET_COOKIES", "a comma-separated list of names of cookies", f.SetCookies...)
-	fieldNames(p, "FORWARD_HEADERS", "a comma-separated list of names of headers", f.Headers...)
+	checkNames(p, "FORWARD_SET_COOKIES", "a comma-separated list of names of cookies", f.SetCookies...)
+	checkNames(p, "FORWARD_HEADERS", "a comma-separated list of names of headers", f.Headers...)
 	for _, name := range f.Headers {
 		if slices.Contains(notPassedOn, http.CanonicalHeaderKey(name)) {
 			p.Add("FORWARD_HEADERS", "must be names of other headers: %s is passed on anyway, or cannot be", name)
 		}
 	}
-	fieldNames(p, "FORWARD_USER_HEADER", "the name of a header", f.UserHeader)
+	checkNames(p, "FORWARD_USER_HEADER", "the name of a header", f.UserHeader)
 	if f.UserField != "" {
-		memberPath(p, "FORWARD_USER_FIELD", f.UserField)
+		checkPath(p, "FORWARD_USER_FIELD", f.UserField)
 	}
-	endpointTimes(p, "FORWARD", f.Timeout, f.CacheTTL)
+	checkTimeLimits(p, "FORWARD", f.Timeout, f.CacheTTL)
 }
 
-// forwardCheck lets the team's own backend decide: it is asked with the caller's credentials.
+// forwardCheck asks the team's own backend, with the caller's credentials.
 type forwardCheck struct {
 	ForwardConfig
 	trusted    setting.Prefixes
-	keptCookie sync.Once // logged
+	keptCookie sync.Once // warns of cookies that are not passed on
 	*endpoint
 }
 
@@ -80,8 +80,8 @@ func newForwardCheck(c Config, deps Deps) check {
 	return f
 }
 
-// Authenticate asks the backend. 2xx that names a user accepts; 401 and 403 are what they say; anything else
-// is [ErrUnavailable].
+// Authenticate asks the backend. A 2xx that names a user accepts, 401 and 403 reject, and anything else is
+// [ErrUnavailable].
 func (f *forwardCheck) Authenticate(r *http.Request) (Result, error) {
 	header, err := f.credentials(r)
 	if err != nil {
@@ -96,8 +96,8 @@ func (f *forwardCheck) Authenticate(r *http.Request) (Result, error) {
 	})
 }
 
-// credentials are what of the request signs a user in. Negotiate and NTLM do not: they sign in a connection,
-// and ours to the backend is used for everybody.
+// credentials returns the headers that sign a user in. Negotiate and NTLM are left out: they authenticate a
+// connection, and all users share those to the backend.
 func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
 	header := http.Header{}
 	for _, value := range r.Header["Authorization"] {
@@ -106,7 +106,7 @@ func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
 		}
 	}
 	if len(header["Authorization"]) > 1 {
-		return nil, unauthenticated("more than one Authorization")
+		return nil, unauthenticated("header Authorization was sent more than once")
 	}
 	if cookies := pickCookies(r, f.Cookies); cookies != "" {
 		header["Cookie"] = []string{cookies}
@@ -121,7 +121,7 @@ func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
 		}
 	}
 	if len(header) == 0 && slices.ContainsFunc(r.Header["Authorization"], connectionScheme.MatchString) {
-		return nil, fmt.Errorf("%w: Negotiate and NTLM are not passed on, they sign in a connection", ErrNoCredential)
+		return nil, fmt.Errorf("%w: Negotiate and NTLM are not passed on, because they authenticate a connection", ErrNoCredential)
 	}
 	if len(header) == 0 {
 		return nil, ErrNoCredential
@@ -129,12 +129,11 @@ func (f *forwardCheck) credentials(r *http.Request) (http.Header, error) {
 	return header, nil
 }
 
-// connectionScheme matches an Authorization in which a server might read Negotiate or NTLM, also after another scheme
-// if something in between joined the two.
+// connectionScheme matches an Authorization in which a server might read Negotiate or NTLM, even behind another
+// scheme, because intermediaries may join headers.
 var connectionScheme = regexp.MustCompile(`(?i)(^|,)\W*(negotiate|ntlm)\b`)
 
-// addContext adds what is no credential and may still matter to the backend. Nothing else of the request is
-// passed on.
+// addContext adds the headers that are not credentials but may matter to the backend. No others are passed on.
 func (f *forwardCheck) addContext(header http.Header, r *http.Request) {
 	header["User-Agent"] = []string{f.UserAgent}
 	for _, name := range []string{"Origin", "Referer", "User-Agent"} {
@@ -142,8 +141,7 @@ func (f *forwardCheck) addContext(header http.Header, r *http.Request) {
 			header[name] = values
 		}
 	}
-	// Many frameworks answer a caller that wants JSON with 401, and any other with a redirect to a page for
-	// signing in.
+	// Many frameworks answer 401 to a caller that wants JSON, and redirect any other to a sign-in page.
 	header["Accept"] = []string{"application/json"}
 	header["X-Forwarded-Method"] = []string{r.Method}
 	header["X-Forwarded-Proto"] = []string{Scheme(r, f.trusted)}
@@ -170,13 +168,13 @@ func (f *forwardCheck) dependencies() []Dependency {
 	return []Dependency{{"forward", setting.Host(f.URL), f.check, f.availability.String}}
 }
 
-// check asks without any credential. Accepting nobody is an error, and so is anything but a rejection.
+// check asks without any credential. Anything but a rejection is an error.
 func (f *forwardCheck) check(ctx context.Context) error {
 	_, host, _ := strings.Cut(setting.Host(f.URL), "://")
 	header := http.Header{}
 	f.addContext(header, &http.Request{
 		Method: http.MethodPost, Host: host, URL: &url.URL{Path: "/token"}, RemoteAddr: "127.0.0.1:0",
-		TLS: &tls.ConnectionState{}, // or a backend that wants https redirects
+		TLS: &tls.ConnectionState{}, // backends that require https would redirect
 	})
 	switch _, err := f.user(ctx, header); {
 	case err == nil:

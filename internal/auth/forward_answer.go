@@ -14,7 +14,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
-// read finds whom an answer names. On a 403 it may be known too.
+// read returns the user that an answer names, on a 403 too if it does.
 func (f *forwardCheck) read(answer outgoing.Answer) (string, error) {
 	switch status := answer.Status; {
 	case status == http.StatusUnauthorized:
@@ -38,7 +38,7 @@ func (f *forwardCheck) read(answer outgoing.Answer) (string, error) {
 func (f *forwardCheck) userInHeader(header http.Header) (string, error) {
 	values := header[f.UserHeader]
 	if len(values) == 0 {
-		return "", fmt.Errorf("it accepts and names no user: its answer has no %s (FORWARD_USER_HEADER; for a JSON answer set FORWARD_USER_FIELD)", f.UserHeader)
+		return "", fmt.Errorf("it accepts but names no user: its answer has no %s (FORWARD_USER_HEADER; for a JSON answer set FORWARD_USER_FIELD)", f.UserHeader)
 	}
 	if slices.ContainsFunc(values, func(value string) bool { return value != values[0] }) {
 		return "", fmt.Errorf("it names two users in %s (FORWARD_USER_HEADER)", f.UserHeader)
@@ -46,7 +46,7 @@ func (f *forwardCheck) userInHeader(header http.Header) (string, error) {
 	return userIn(values[0], f.UserHeader+" (FORWARD_USER_HEADER)", errors.New)
 }
 
-// userInBody reads a JSON document. Some frameworks say in it, with 200, that nobody is signed in.
+// userInBody reads the user from a JSON document. Some frameworks answer 200 with an empty one if nobody is signed in.
 func (f *forwardCheck) userInBody(body []byte) (string, error) {
 	document, err := strictjson.Decode(body)
 	object, isObject := document.(map[string]any)
@@ -66,8 +66,8 @@ func (f *forwardCheck) userInBody(body []byte) (string, error) {
 	return userIn(value, f.UserField+" (FORWARD_USER_FIELD)", errors.New)
 }
 
-// isHTML finds a page, such as that for signing in. An empty body is none, whatever its type: many
-// frameworks call everything text/html.
+// isHTML reports whether an answer is a web page, such as a sign-in page. An empty body is not, whatever its type:
+// many frameworks label every answer text/html.
 func isHTML(answer outgoing.Answer) bool {
 	if len(answer.Body) == 0 {
 		return false
@@ -77,7 +77,7 @@ func isHTML(answer outgoing.Answer) bool {
 	return kind == "text/html" || kind == "application/xhtml+xml"
 }
 
-// passedCookies are the lines of Set-Cookie that may reach the caller's browser, unchanged.
+// passedCookies returns the Set-Cookie lines that are passed on to the browser, unchanged.
 func (f *forwardCheck) passedCookies(lines []string) (passed []string) {
 	var kept []string
 	for _, line := range lines {
@@ -86,7 +86,7 @@ func (f *forwardCheck) passedCookies(lines []string) (passed []string) {
 		name = strings.Trim(name, " \t")
 		switch {
 		case !named || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(line):
-			kept = append(kept, "(malformed)") // without "=" it is a value, which is nobody's business
+			kept = append(kept, "(malformed)") // without "=" it is a value, which is not logged
 		case slices.Contains(f.SetCookies, name):
 			passed = append(passed, line)
 		default:

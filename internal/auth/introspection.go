@@ -41,8 +41,8 @@ func (c *Config) validateIntrospection(p *setting.Problems) {
 		p.Required("INTROSPECTION_CLIENT_SECRET", "or INTROSPECTION_CLIENT_SECRET_FILE: the secret of INTROSPECTION_CLIENT_ID")
 	}
 	p.OneOf("INTROSPECTION_AUTH", i.Auth, "basic", "post")
-	memberPath(p, "INTROSPECTION_SUBJECT_FIELD", i.SubjectField)
-	endpointTimes(p, "INTROSPECTION", i.Timeout, i.CacheTTL)
+	checkPath(p, "INTROSPECTION_SUBJECT_FIELD", i.SubjectField)
+	checkTimeLimits(p, "INTROSPECTION", i.Timeout, i.CacheTTL)
 }
 
 // introspectionCheck asks an OAuth 2.0 server about an opaque bearer token (RFC 7662).
@@ -63,12 +63,12 @@ func (i *introspectionCheck) Authenticate(r *http.Request) (Result, error) {
 		return Result{}, err
 	}
 	if len(token) > maxToken || !b64Token.MatchString(token) {
-		return Result{}, unauthenticated("bearer token that is malformed or longer than 16 KiB")
+		return Result{}, unauthenticated("bearer token is malformed or longer than 16 KiB")
 	}
 	return i.remembered.recallOr([]string{token}, func() (Result, time.Time, error) { return i.user(r.Context(), token) })
 }
 
-// user returns whom the endpoint names, and the token's end if it is known.
+// user returns the user that the endpoint names, and when the token expires if that is known.
 func (i *introspectionCheck) user(ctx context.Context, token string) (result Result, end time.Time, err error) {
 	req, err := i.request(ctx, token)
 	if err != nil {
@@ -77,7 +77,7 @@ func (i *introspectionCheck) user(ctx context.Context, token string) (result Res
 	_, err = i.ask(req, func(answer outgoing.Answer) error {
 		members, err := readIntrospected(answer)
 		if err == nil {
-			result.Name, end, err = i.judge(members, time.Now())
+			result.Name, end, err = i.evaluate(members, time.Now())
 		}
 		return err
 	})
@@ -98,8 +98,7 @@ func (i *introspectionCheck) request(ctx context.Context, token string) (*http.R
 		"Accept":       {"application/json"},
 		"Content-Type": {"application/x-www-form-urlencoded"},
 		"User-Agent":   {i.UserAgent},
-		// Without a value it is not sent, and lets net/http ask again on a fresh connection if an idle one
-		// turns out to be closed.
+		// With no value it is not sent, but lets net/http retry if an idle connection was closed.
 		"Idempotency-Key": nil,
 	}
 	if i.Auth != "post" {
@@ -113,7 +112,7 @@ func (i *introspectionCheck) dependencies() []Dependency {
 	return []Dependency{{"introspection", setting.Host(i.URL), i.check, i.availability.String}}
 }
 
-// check asks about a token that nobody issued. Anything but a rejection is an error.
+// check asks about a random token. Anything but a rejection is an error.
 func (i *introspectionCheck) check(ctx context.Context) error {
 	switch _, _, err := i.user(ctx, rand.Text()); {
 	case errors.Is(err, errInactive):

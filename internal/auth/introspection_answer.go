@@ -11,18 +11,18 @@ import (
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
-// clockSkew is by how much the server's clock may be ahead of ours: it has called the token active already.
+// clockSkew is how far the server's clock may be ahead of ours: it calls a token active from its nbf on.
 const clockSkew = 5 * time.Second
 
 var errInactive = unauthenticated("token is not active")
 
-const notRFC7662 = "its answer is not that of RFC 7662: "
+const notRFC7662 = "its answer does not conform to RFC 7662: "
 
-// malformed is a member that is not as RFC 7662 says. Which token it is about depends on the caller.
-func malformed(fault string) error { return &ofCaller{answered: true, why: notRFC7662 + fault} }
+// malformed is the error for a member of the wrong type. It may be due to the token, which the caller chose.
+func malformed(fault string) error { return &callerFault{answered: true, why: notRFC7662 + fault} }
 
-// readIntrospected is strict about the form of an answer: what is not RFC 7662's says nothing of the token. A
-// member that is null counts as absent (section 2.2).
+// readIntrospected parses an answer strictly: one that does not conform to RFC 7662 says nothing about the token.
+// Members that are null count as absent (section 2.2).
 func readIntrospected(answer outgoing.Answer) (members, error) {
 	switch answer.Status {
 	case http.StatusOK:
@@ -46,8 +46,8 @@ func readIntrospected(answer outgoing.Answer) (members, error) {
 	return m, nil
 }
 
-// judge applies the rules to an answer. It returns the user, and when the token ends if that is said.
-func (i *introspectionCheck) judge(m members, now time.Time) (name string, end time.Time, err error) {
+// evaluate applies the rules to an answer. It returns the user, and when the token expires if that is known.
+func (i *introspectionCheck) evaluate(m members, now time.Time) (name string, end time.Time, err error) {
 	if m["active"] == false {
 		return "", end, errInactive
 	}
@@ -82,7 +82,7 @@ func (i *introspectionCheck) judge(m members, now time.Time) (name string, end t
 	return name, end, nil
 }
 
-// checkKind rejects what is no access token, or no bearer token. Servers name the kind in several members.
+// checkKind rejects tokens that are not bearer access tokens. Servers name the kind in different members.
 func checkKind(m members) error {
 	for _, name := range []string{"token_type", "token_use", "token_usage", "typ"} {
 		switch kind, ok := m[name].(string); {
@@ -96,12 +96,12 @@ func checkKind(m members) error {
 	return m.checkUnbound()
 }
 
-// accessToken matches the spellings of servers: OAuth's Bearer, access_token of token type identifiers (RFC 8693),
-// at+jwt of JWT profiles (RFC 9068).
+// accessToken matches how servers spell it: Bearer, access_token as in token type identifiers (RFC 8693), at+jwt
+// (RFC 9068).
 var accessToken = regexp.MustCompile(
 	`(?i)^(application/|urn:ietf:params:oauth:token-type:)?(bearer|access|access[_-]?token|at|at\+jwt)$`)
 
-// checkTimes returns when the token ends, if that is said.
+// checkTimes returns when the token expires, if that is known.
 func checkTimes(m members, now time.Time) (end time.Time, err error) {
 	for _, name := range []string{"exp", "nbf"} {
 		at, ok := m.time(name)
@@ -110,9 +110,9 @@ func checkTimes(m members, now time.Time) (end time.Time, err error) {
 		case !ok:
 			return end, malformed(name + " is not a number of seconds")
 		case name == "nbf" && at.After(now.Add(clockSkew)):
-			return end, unauthenticated("token is not valid yet (nbf)")
+			return end, unauthenticated("token is not yet valid (nbf)")
 		case name == "exp" && !now.Before(at):
-			return end, unauthenticated("token has expired (exp)")
+			return end, unauthenticated("token expired (exp)")
 		case name == "exp":
 			end = at
 		}

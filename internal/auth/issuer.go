@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// issuer is one of JWT_ISSUER with its keys, with which its tokens alone are verified.
+// issuer is one of JWT_ISSUER. Its keys verify its own tokens only.
 type issuer struct {
 	name   string                  // "": any
-	static *atomic.Pointer[keySet] // keys from a variable, or nil:
-	server *keyServer              // keys that are fetched
+	static *atomic.Pointer[keySet] // keys from a variable, or nil
+	server *keyServer              // fetches the keys if static is nil
 }
 
-// current is the issuer's keys at present. It is on the path of every request.
+// current returns the issuer's keys. Every request calls it.
 func (i *issuer) current() fetched {
 	if i.static != nil {
 		return fetched{keySet: i.static.Load(), at: time.Now()}
@@ -21,12 +21,12 @@ func (i *issuer) current() fetched {
 	return *i.server.last.Load()
 }
 
-// fetched is a set of keys as an issuer had it. The zero value is that of one which did not answer yet.
+// fetched is a key set and when it was fetched. The zero value is before the first fetch.
 type fetched struct {
 	*keySet
 	at       time.Time
-	number   uint64  // of the fetch; a later one has a higher number
-	previous *keySet // before the keys changed
+	number   uint64  // of the fetch, ascending
+	previous *keySet // the set before the last change
 }
 
 func (f fetched) until() time.Time { return f.at.Add(keysMaxAge) }
@@ -40,8 +40,8 @@ func (f fetched) verify(t *token) (valid, known bool) {
 	return f.keySet.verify(t)
 }
 
-// hasJustRejected reports whether a set that was fetched a moment ago has a key of the token's name, or has
-// just retired the one that signed it. Such a token is not one of a new key.
+// hasJustRejected reports whether a token that does not verify cannot be of a new key: the set was fetched a moment
+// ago, and has the token's kid or has just retired the key that signed it.
 func (f fetched) hasJustRejected(t *token, known bool) bool {
 	if time.Since(f.at) >= keysForced {
 		return false
@@ -52,9 +52,9 @@ func (f fetched) hasJustRejected(t *token, known bool) bool {
 	return known
 }
 
-// verify checks the signature of the token with that digest, and reports until when its keys may be used. A
-// token is rejected only by keys that were asked for after it had first come, or, if it is not of a new key,
-// a moment ago: a rotation is not a reason to sign anybody out, and neither is an outage.
+// verify checks the signature of the token, whose digest is h, and returns until when the keys may be used. It rejects
+// a token only by keys whose fetch began after the token was first seen, or that have just rejected it: neither a
+// rotation nor an outage may sign anybody out.
 func (i *issuer) verify(ctx context.Context, t *token, h digest) (until time.Time, err error) {
 	keys := i.current()
 	valid, known := keys.verify(t)
@@ -76,8 +76,8 @@ func (i *issuer) verify(ctx context.Context, t *token, h digest) (until time.Tim
 	case known || i.server == nil:
 		return until, errSignature
 	default:
-		return until, unauthenticated("unknown key: the issuer's key set has none of the token's kid")
+		return until, unauthenticated("unknown key: the issuer's key set does not have the token's kid")
 	}
 }
 
-var errSignature = unauthenticated("signature is not valid by the keys that the issuer has now")
+var errSignature = unauthenticated("signature is not valid under the issuer's current keys")

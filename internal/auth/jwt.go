@@ -54,15 +54,15 @@ func (c *Config) validateJWT(p *setting.Problems) {
 		p.Add("JWT_AUDIENCE", "must be any, or a list of audiences")
 	}
 	if j.Cookie != "" {
-		fieldNames(p, "JWT_COOKIE", "the name of a cookie", j.Cookie)
+		checkNames(p, "JWT_COOKIE", "the name of a cookie", j.Cookie)
 	}
 	if j.Header != "" {
-		fieldNames(p, "JWT_HEADER", "the name of a header", j.Header)
+		checkNames(p, "JWT_HEADER", "the name of a header", j.Header)
 		if canonical := http.CanonicalHeaderKey(j.Header); canonical == "Authorization" || canonical == "Cookie" {
-			p.Add("JWT_HEADER", "must be another header: Authorization is looked at anyway, and JWT_COOKIE names a cookie")
+			p.Add("JWT_HEADER", "must be another header: Authorization is always read, and JWT_COOKIE names a cookie")
 		}
 	}
-	memberPath(p, "JWT_SUBJECT_CLAIM", j.SubjectClaim)
+	checkPath(p, "JWT_SUBJECT_CLAIM", j.SubjectClaim)
 	p.Between("JWT_LEEWAY", j.Leeway, 0, 5*time.Minute)
 }
 
@@ -93,7 +93,7 @@ func (c *JWTConfig) validateKeys(p *setting.Problems, insecureHosts setting.List
 		p.Add(given[0], "and %s are both set; set only one of JWT_SECRET, JWT_PUBLIC_KEY and JWT_JWKS_URL", given[1])
 	case len(given) == 1 && len(c.Issuers) > 1:
 		p.Add("JWT_ISSUER", "must be one issuer with %s; without it the keys of each are found by discovery", given[0])
-	case len(given) == 0 && len(c.Issuers) == 0 && !slices.ContainsFunc(keyVariables, isInEnvironment): // or it is at fault
+	case len(given) == 0 && len(c.Issuers) == 0 && !slices.ContainsFunc(keyVariables, isInEnvironment): // otherwise that is reported
 		p.Required("JWT_ISSUER", "or a key in JWT_JWKS_URL, JWT_PUBLIC_KEY or JWT_SECRET")
 	}
 	for n, iss := range c.Issuers {
@@ -102,14 +102,14 @@ func (c *JWTConfig) validateKeys(p *setting.Problems, insecureHosts setting.List
 		} else if strings.Contains(iss, "{") {
 			p.Add("JWT_ISSUER", "must be an issuer of one tenant: "+listTenants)
 		} else if len(given) > 0 {
-			continue // it is compared and never asked
+			continue // it is only compared
 		} else if err := setting.CheckURL(iss, insecureHosts); err != nil {
 			p.Add("JWT_ISSUER", "%s", err)
 		}
 	}
 }
 
-// allowedAlgorithms is JWT_ALGORITHMS with both names of EdDSA, or its default.
+// allowedAlgorithms returns the named algorithms or the default, with EdDSA under both of its names.
 func (c *JWTConfig) allowedAlgorithms(names []string) (list []jose.SignatureAlgorithm, err error) {
 	possible, usual := asymmetric, []string{"RS256", "PS256", "ES256", "ES384", "EdDSA"}
 	if c.Secret.IsSet() {
@@ -121,7 +121,7 @@ func (c *JWTConfig) allowedAlgorithms(names []string) (list []jose.SignatureAlgo
 	for _, name := range names {
 		algorithm := jose.SignatureAlgorithm(name)
 		if !slices.Contains(possible, plainEdDSA(algorithm)) {
-			return nil, fmt.Errorf("must be a list of those that go with the key: %v", possible)
+			return nil, fmt.Errorf("must be a list of algorithms that suit the key: %v", possible)
 		}
 		if list = append(list, algorithm); plainEdDSA(algorithm) == jose.EdDSA {
 			list = append(list, jose.EdDSA, ed25519Name)
@@ -133,13 +133,16 @@ func (c *JWTConfig) allowedAlgorithms(names []string) (list []jose.SignatureAlgo
 // jwtCheck checks a signed JSON Web Token (RFC 7519, with RFC 8725 as its guide).
 type jwtCheck struct {
 	JWTConfig
-	looked     string // where for a token, in words
+	looked     string // where a token was looked for, for the error
 	issuers    []*issuer
 	remembered *remembered
 }
 
 func newJWTCheck(c Config, deps Deps) check {
-	j := &jwtCheck{JWTConfig: c.JWTConfig, looked: "no bearer token", remembered: newRemembered("jwt", maxRemembered, deps)}
+	j := &jwtCheck{
+		JWTConfig: c.JWTConfig, looked: "no bearer token",
+		remembered: newRemembered("jwt", maxRemembered, deps),
+	}
 	if j.Header != "" {
 		j.Header = http.CanonicalHeaderKey(j.Header)
 		j.looked += ", no header " + j.Header + " (JWT_HEADER)"
@@ -159,8 +162,8 @@ func newJWTCheck(c Config, deps Deps) check {
 	return j
 }
 
-// Authenticate checks the request's token. An accepted one is remembered until it ends, for a minute at
-// most, and only as long as all keys stay the same.
+// Authenticate checks the request's token. An accepted one is remembered until it expires, for at most a minute, and
+// only while all keys stay the same.
 func (j *jwtCheck) Authenticate(r *http.Request) (Result, error) {
 	compact, err := j.credential(r)
 	if err != nil {
@@ -175,7 +178,7 @@ func (j *jwtCheck) Authenticate(r *http.Request) (Result, error) {
 	})
 }
 
-// credential finds the token. The first place that holds one decides, as with checks.
+// credential returns the token. The first place that holds one decides.
 func (j *jwtCheck) credential(r *http.Request) (token string, err error) {
 	err = ErrNoCredential
 	if j.Header != "" {
@@ -193,14 +196,14 @@ func (j *jwtCheck) credential(r *http.Request) (token string, err error) {
 	return token, err
 }
 
-// verify applies all rules to a token, which is good until end.
+// verify applies all rules to a token, and returns until when it is valid.
 func (j *jwtCheck) verify(ctx context.Context, compact string, now time.Time) (id Identity, end time.Time, err error) {
 	t, err := j.parse(compact)
 	if err != nil {
 		return id, end, err
 	}
-	// The claims come before the signature: they name the issuer whose keys count, and no token that would
-	// be rejected anyway makes us fetch keys.
+	// The claims come before the signature: they name the issuer whose keys apply, and a token that would be
+	// rejected anyway must not cause a fetch.
 	id, end, err = j.readClaims(t.claims, now)
 	if err != nil {
 		return id, end, err
@@ -220,7 +223,7 @@ func (j *jwtCheck) verify(ctx context.Context, compact string, now time.Time) (i
 	return id, end, nil
 }
 
-// issuerOf is the one of that name, or the one that stands for any, or nil.
+// issuerOf returns the issuer of that name, the one that stands for any, or nil.
 func (j *jwtCheck) issuerOf(name string) *issuer {
 	for _, i := range j.issuers {
 		if i.name == name || i.name == "" {
@@ -230,9 +233,9 @@ func (j *jwtCheck) issuerOf(name string) *issuer {
 	return nil
 }
 
-// keysInUse changes whenever the keys of an issuer do, and never back.
+// keysInUse changes whenever an issuer's keys do, and never returns to an old value.
 func (j *jwtCheck) keysInUse() string {
-	var sum uint64 // of terms that only grow
+	var sum uint64 // of serials that only grow
 	for _, i := range j.issuers {
 		if set := i.current().keySet; set != nil {
 			sum += set.serial
@@ -241,12 +244,12 @@ func (j *jwtCheck) keysInUse() string {
 	return strconv.FormatUint(sum, 10)
 }
 
-// ready reports whether there have been keys of one issuer.
+// ready reports whether the keys of at least one issuer have been loaded.
 func (j *jwtCheck) ready() bool {
 	return slices.ContainsFunc(j.issuers, func(i *issuer) bool { return i.current().keySet != nil })
 }
 
-// run keeps fetched keys fresh until ctx ends.
+// run refreshes key sets until ctx ends.
 func (j *jwtCheck) run(ctx context.Context) {
 	var running sync.WaitGroup
 	for _, i := range j.issuers {
@@ -260,7 +263,7 @@ func (j *jwtCheck) run(ctx context.Context) {
 func (j *jwtCheck) dependencies() (all []Dependency) {
 	for _, i := range j.issuers {
 		if i.server == nil {
-			keys := nobodyToAsk("jwt", "keys from the environment")
+			keys := localDependency("jwt", "keys from the environment")
 			if manyTenants(i.name, "") {
 				keys.Check = func(context.Context) error { return errManyTenants }
 			}
@@ -274,7 +277,7 @@ func (j *jwtCheck) dependencies() (all []Dependency) {
 
 func (j *jwtCheck) warnings() (all []string) {
 	if slices.Contains(j.Audience, anyAudience) {
-		all = append(all, "JWT_AUDIENCE=any accepts tokens that the issuer made for other applications")
+		all = append(all, "JWT_AUDIENCE=any accepts tokens that the issuer issued for other applications")
 	}
 	if j.JWKSURL != "" && len(j.Issuers) == 0 {
 		all = append(all, "JWT_JWKS_URL without JWT_ISSUER accepts tokens of every issuer that uses these keys, such as other tenants")

@@ -17,11 +17,11 @@ import (
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
-// maxKeys bounds what one token can make us try, and what of a key set is logged.
+// maxKeys limits the keys tried for one token, and the log lines about a key set.
 const maxKeys = 256
 
-// parseJWKS reads a key set (RFC 7517), as strictly as keys must be and as leniently as issuers write them.
-// Keys that cannot be used are skipped and named; it fails only if none is left.
+// parseJWKS reads a key set (RFC 7517). It tolerates the deviations of real issuers, but not in the keys themselves:
+// unusable ones are skipped and listed. If none is usable, it fails.
 func parseJWKS(document []byte, allowed []jose.SignatureAlgorithm) (*keySet, error) {
 	var list struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -49,16 +49,16 @@ func parseJWKS(document []byte, allowed []jose.SignatureAlgorithm) (*keySet, err
 	return set, nil
 }
 
-// coordinates are how many bytes x and y have on a curve.
+// coordinates are the sizes of x and y on each curve, in bytes.
 var coordinates = map[string]int{"P-256": 32, "P-384": 48, "P-521": 66}
 
-// parseJWK reads a key that can be used. With an error, the key holds its id at most.
+// parseJWK reads one key. On an error, k has its id at most.
 func parseJWK(text []byte, allowed []jose.SignatureAlgorithm) (k key, err error) {
 	members, err := strictjson.Object(text)
 	if err != nil {
 		return k, err
 	}
-	// Certificates are not what the key is trusted for, so an odd one must not cost us the key.
+	// Only these members are used: go-jose would refuse a key for a malformed certificate, which nobody needs.
 	reduced := map[string]string{}
 	for _, name := range []string{"kty", "crv", "kid", "alg", "n", "e", "x", "y"} {
 		if text, ok := members[name].(string); ok {
@@ -74,16 +74,16 @@ func parseJWK(text []byte, allowed []jose.SignatureAlgorithm) (k key, err error)
 	case isList && !slices.Contains(list, any("verify")):
 		return k, errors.New("it is not for verifying (key_ops)")
 	case reduced["kty"] == "oct":
-		return k, errors.New("it is a symmetric key, which everybody could sign with")
+		return k, errors.New("it is a symmetric key, with which anyone could sign")
 	case members["d"] != nil:
-		return k, errors.New("it is a private key, which everybody could sign with")
+		return k, errors.New("it is a private key, with which anyone could sign")
 	}
 	for _, name := range []string{"n", "e", "x", "y"} {
 		value, err := lenientBase64(reduced[name])
 		if err != nil {
 			return k, errors.New(name + " is not base64url")
 		}
-		if size := coordinates[reduced["crv"]]; size > 0 { // leading zeros, too few or too many
+		if size := coordinates[reduced["crv"]]; size > 0 { // leading zeros may be missing, or too many
 			value = bytes.TrimLeft(value, "\x00")
 			value = append(make([]byte, max(size-len(value), 0)), value...)
 		}
@@ -91,13 +91,13 @@ func parseJWK(text []byte, allowed []jose.SignatureAlgorithm) (k key, err error)
 	}
 	var jwk jose.JSONWebKey
 	if text, err = json.Marshal(reduced); err != nil || jwk.UnmarshalJSON(text) != nil || !jwk.IsPublic() || !jwk.Valid() {
-		return k, errors.New("its kind (kty, crv) is not supported, or its numbers are no valid key")
+		return k, errors.New("its type (kty, crv) is not supported, or its parameters are not a valid key")
 	}
 	k.algorithm, k.material = jose.SignatureAlgorithm(jwk.Algorithm), jwk.Key
 	return k, k.usable(allowed)
 }
 
-// lenientBase64 reads either alphabet, with padding or without.
+// lenientBase64 decodes either alphabet, with or without padding.
 func lenientBase64(text string) ([]byte, error) {
 	text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(strings.TrimSpace(text), "="))
 	return base64.RawURLEncoding.DecodeString(text)
@@ -122,7 +122,7 @@ func (c *JWTConfig) parseStatic(content string) (*keySet, error) {
 	set := newKeySet()
 	set.keys = []key{{material: material}}
 	if set.keys[0].usable(c.allowed) != nil {
-		return nil, fmt.Errorf("must be a secret of at least 32 bytes (48 for HS384, 64 for HS512), and is one of %d", len(material))
+		return nil, fmt.Errorf("must be a secret of at least 32 bytes (48 for HS384, 64 for HS512), and has %d", len(material))
 	}
 	return set, nil
 }

@@ -134,7 +134,7 @@ func TestEachKeyThatCannotBeUsedIsNamedOnce(t *testing.T) {
 		}
 		says := []string{
 			`key 2 of 8 (kid "weak"): an RSA key must have 2048 to 8192 bits and has 1024`, `(kid "enc"): it is not for signatures (use)`,
-			`key 4 of 8 (kid ""): it is a symmetric key`, `(kid "private"): it is a private key`, `(kid "new"): its kind`, `(kid "bad"): n is not base64url`,
+			`key 4 of 8 (kid ""): it is a symmetric key`, `(kid "private"): it is a private key`, `(kid "new"): its type`, `(kid "bad"): n is not base64url`,
 			`(kid "other"): no algorithm of JWT_ALGORITHMS`,
 		}
 		warnings := j.Warnings()

@@ -19,13 +19,18 @@ const (
 	minRSABits = 2048 // RFC 7518, section 3.3
 	maxRSABits = 8192 // so that a verification stays cheap
 
-	// ed25519Name is EdDSA on that curve by its name of RFC 9864, which go-jose does not know.
+	// ed25519Name is the RFC 9864 name of EdDSA on that curve, which go-jose does not know.
 	ed25519Name = jose.SignatureAlgorithm("Ed25519")
 )
 
-// asymmetric is every algorithm that a public key may be used with, and symmetric those of a secret.
-// "none" is on neither.
 var (
+	curves = map[jose.SignatureAlgorithm]elliptic.Curve{
+		jose.ES256: elliptic.P256(), jose.ES384: elliptic.P384(), jose.ES512: elliptic.P521(),
+	}
+	// secretSizes are the least sizes in bytes (RFC 7518, section 3.2).
+	secretSizes = map[jose.SignatureAlgorithm]int{jose.HS256: 32, jose.HS384: 48, jose.HS512: 64}
+
+	// asymmetric are the algorithms of public keys, symmetric those of a secret. "none" is in neither.
 	asymmetric = []jose.SignatureAlgorithm{
 		jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
 		jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
@@ -33,7 +38,7 @@ var (
 	symmetric = []jose.SignatureAlgorithm{jose.HS256, jose.HS384, jose.HS512}
 )
 
-// plainEdDSA gives EdDSA its older name.
+// plainEdDSA replaces the newer name of EdDSA by the older one.
 func plainEdDSA(algorithm jose.SignatureAlgorithm) jose.SignatureAlgorithm {
 	if algorithm == ed25519Name {
 		return jose.EdDSA
@@ -41,11 +46,11 @@ func plainEdDSA(algorithm jose.SignatureAlgorithm) jose.SignatureAlgorithm {
 	return algorithm
 }
 
-// keySet is what signatures are verified with. It never changes; a new one takes its place.
+// keySet verifies signatures. It never changes; a new one replaces it.
 type keySet struct {
-	serial  uint64 // of all sets of the process; a later one has a higher one
+	serial  uint64 // ascending in the process
 	keys    []key
-	skipped []string // keys that cannot be used: which and why, a line each
+	skipped []string // which keys cannot be used and why, one line each
 }
 
 var serials atomic.Uint64
@@ -59,8 +64,8 @@ type key struct {
 	material  any                     // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or []byte for HMAC
 }
 
-// verify tries the keys that may have signed the token. It reports whether the set knows the key that the
-// token names: a token that names none may be of any, and a key without a name fits any token.
+// verify tries the keys that may have signed the token. It reports in known whether there are any: a token without kid
+// may be of any key, and a key without kid may have signed any token.
 func (s *keySet) verify(t *token) (valid, known bool) {
 	for _, k := range s.keys {
 		if named := t.Header.KeyID; named != "" && k.id != "" && k.id != named {
@@ -86,7 +91,7 @@ func (k key) verifies(t *token) bool {
 // ed25519Verifier implements jose.OpaqueVerifier for both names of the algorithm.
 type ed25519Verifier ed25519.PublicKey
 
-// VerifyPayload is called with the text that is signed.
+// VerifyPayload verifies the signature of payload.
 func (v ed25519Verifier) VerifyPayload(payload, signature []byte, algorithm jose.SignatureAlgorithm) error {
 	if plainEdDSA(algorithm) != jose.EdDSA || !ed25519.Verify(ed25519.PublicKey(v), payload, signature) {
 		return jose.ErrCryptoFailure
@@ -94,22 +99,21 @@ func (v ed25519Verifier) VerifyPayload(payload, signature []byte, algorithm jose
 	return nil
 }
 
-// fits reports whether the key is of the algorithm's kind, curve and size, and meant for it. It is what
-// keeps a public key from ever serving as an HMAC secret.
+// fits reports whether the key's type, curve, size and alg suit the algorithm. This keeps a public key from being used
+// as an HMAC secret.
 func (k key) fits(algorithm jose.SignatureAlgorithm) bool {
 	algorithm = plainEdDSA(algorithm)
 	if k.algorithm != "" && plainEdDSA(k.algorithm) != algorithm {
 		return false
 	}
 	switch material := k.material.(type) {
-	case []byte: // RFC 7518, section 3.2
-		least := map[jose.SignatureAlgorithm]int{jose.HS256: 32, jose.HS384: 48, jose.HS512: 64}[algorithm]
-		return least > 0 && len(material) >= least
+	case []byte:
+		least, isHMAC := secretSizes[algorithm]
+		return isHMAC && len(material) >= least
 	case *rsa.PublicKey:
 		return strings.HasPrefix(string(algorithm), "RS") || strings.HasPrefix(string(algorithm), "PS")
 	case *ecdsa.PublicKey:
-		curve := map[jose.SignatureAlgorithm]elliptic.Curve{jose.ES256: elliptic.P256(), jose.ES384: elliptic.P384(), jose.ES512: elliptic.P521()}[algorithm]
-		return curve != nil && material.Curve == curve
+		return material.Curve == curves[algorithm]
 	case ed25519.PublicKey:
 		return algorithm == jose.EdDSA
 	default:
@@ -117,7 +121,7 @@ func (k key) fits(algorithm jose.SignatureAlgorithm) bool {
 	}
 }
 
-// usable reports why a key is of no use under JWT_ALGORITHMS.
+// usable returns why a key cannot be used with JWT_ALGORITHMS.
 func (k key) usable(allowed []jose.SignatureAlgorithm) error {
 	if public, ok := k.material.(*rsa.PublicKey); ok {
 		if bits := public.N.BitLen(); bits < minRSABits || bits > maxRSABits {
@@ -125,7 +129,7 @@ func (k key) usable(allowed []jose.SignatureAlgorithm) error {
 		}
 	}
 	if !slices.ContainsFunc(allowed, k.fits) {
-		return errors.New("no algorithm of JWT_ALGORITHMS goes with its kind, size and alg")
+		return errors.New("no algorithm of JWT_ALGORITHMS suits its type, size and alg")
 	}
 	return nil
 }

@@ -21,21 +21,20 @@ import (
 const (
 	keysMaxBytes   = 1 << 20
 	keysTimeout    = 5 * time.Second  // of one fetch, discovery included
-	keysEvery      = 5 * time.Minute  // between fetches while all is well, give or take a tenth
-	keysForced     = 10 * time.Second // least time between fetches that tokens ask for
+	keysEvery      = 5 * time.Minute  // between scheduled fetches, give or take a tenth
+	keysForced     = 10 * time.Second // at least, between fetches caused by tokens
 	keysRetry      = 2 * time.Second  // between fetches after a failed one
-	keysMaxAge     = 24 * time.Hour   // how long keys outlive their issuer
-	keysWait       = 2 * time.Second  // what a caller waits for a fetch
-	keysMaxWaiting = 64               // callers; more are not kept waiting
+	keysMaxAge     = 24 * time.Hour   // how long keys are used while fetches fail
+	keysWait       = 2 * time.Second  // how long a caller waits for a fetch
+	keysMaxWaiting = 64               // callers; others fail at once
 	keysMaxSeen    = 10_000           // tokens of unknown keys
 )
 
-// keyServer is the key set of an issuer (RFC 7517), found by its address or by OpenID Connect discovery. It
-// is fetched in the background and kept through an outage. Callers that need a newer one join the one fetch
-// that is under way, which no caller's leaving ends.
+// keyServer fetches an issuer's key set (RFC 7517), from JWT_JWKS_URL or by discovery, in the background, and keeps it
+// through an outage. Callers that need a newer set share one fetch, which goes on when they leave.
 type keyServer struct {
 	issuer string
-	Config // without JWT_JWKS_URL by discovery
+	Config
 	Deps
 	client       *outgoing.Client
 	availability *outgoing.Availability
@@ -44,12 +43,12 @@ type keyServer struct {
 	last    atomic.Pointer[fetched] // the zero fetched: none yet
 	waiting chan struct{}
 	started atomic.Uint64                // fetches so far
-	seen    *otter.Cache[digest, uint64] // tokens of unknown keys: how many fetches had begun when each first came
+	seen    *otter.Cache[digest, uint64] // tokens of unknown keys: fetches started before each was first seen
 
 	mu     sync.Mutex
 	flight *flight // the fetch under way
 	due    time.Time
-	forced time.Time // when the last fetch that a token asked for began, or will
+	forced time.Time // when the last fetch caused by a token began, or will begin
 }
 
 type flight struct {
@@ -57,7 +56,7 @@ type flight struct {
 	err  error
 }
 
-// fetchKeys gives issuers a keyServer each, and makes the metrics of all: the age is that of the oldest.
+// fetchKeys gives each issuer a keyServer, and registers the metrics.
 func fetchKeys(issuers []*issuer, c Config, deps Deps) {
 	metrics := promauto.With(deps.Registerer)
 	fetches := metrics.NewCounterVec(prometheus.CounterOpts{
@@ -101,29 +100,29 @@ func (s *keyServer) detail() string {
 	return s.issuer
 }
 
-// firstSeen is how many fetches had begun when the token first came.
+// firstSeen returns how many fetches had begun when the token was first seen.
 func (s *keyServer) firstSeen(token digest) uint64 {
 	before, _ := s.seen.SetIfAbsent(token, s.started.Load())
 	return before
 }
 
-// refresh waits for the fetch under way, or for one that it starts if the last that a token asked for is
-// long enough ago. If it is not, the next one is due as soon as it is, and the caller must come again.
+// refresh waits for the fetch under way, or starts one unless a token has caused one a moment ago. In that case it only
+// schedules the next one, and the caller must try again.
 func (s *keyServer) refresh(ctx context.Context) error {
 	select {
 	case s.waiting <- struct{}{}:
 		defer func() { <-s.waiting }()
 	default:
-		return unavailable("too many callers wait for the keys of " + s.detail())
+		return unavailable("too many callers are waiting for the keys of " + s.detail())
 	}
 	flight := s.flightFor(time.Now())
 	if flight == nil {
-		return unavailable("the token names a key that is not known yet; the keys of " + s.detail() + " are fetched again soon")
+		return unavailable("the token names an unknown key; the keys of " + s.detail() + " will be fetched again soon")
 	}
 	select {
 	case <-flight.done:
 		if flight.err != nil {
-			return unavailable("the keys of " + s.detail() + " cannot be fetched at present")
+			return unavailable("the keys of " + s.detail() + " cannot be fetched")
 		}
 		return nil
 	case <-ctx.Done():
@@ -131,7 +130,7 @@ func (s *keyServer) refresh(ctx context.Context) error {
 	}
 }
 
-// flightFor is the fetch that a token of an unknown key may wait for, or nil.
+// flightFor returns the fetch that a token of an unknown key may wait for, or nil.
 func (s *keyServer) flightFor(now time.Time) *flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +163,7 @@ func (s *keyServer) run(ctx context.Context) {
 	}
 }
 
-// start begins a fetch on its own goroutine and context. The caller holds s.mu.
+// start begins a fetch in its own goroutine and context. The caller holds s.mu.
 func (s *keyServer) start() *flight {
 	f := &flight{done: make(chan struct{})}
 	s.flight = f
@@ -178,7 +177,7 @@ func (s *keyServer) start() *flight {
 	return f
 }
 
-// fetch gets the set once and takes it up, or keeps the old one.
+// fetch fetches the set once. If that fails, the old one stays.
 func (s *keyServer) fetch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
@@ -200,8 +199,8 @@ func (s *keyServer) fetch(ctx context.Context) error {
 	return nil
 }
 
-// replace takes up keys that were fetched. If they are the same as before, so is their set, and sessions that
-// it accepted stay remembered.
+// replace stores the fetched keys. If they are the same as before, the old keySet is kept, and with it the sessions
+// that are remembered.
 func (s *keyServer) replace(next *fetched) {
 	before := s.last.Load()
 	if next.equal(before.keySet) {
@@ -232,7 +231,7 @@ func (s *keyServer) check(ctx context.Context) error {
 	return nil
 }
 
-// state is what is known of the keys, in one line.
+// state describes the keys in one line.
 func (s *keyServer) state() string {
 	last := s.last.Load()
 	if last.keySet == nil {

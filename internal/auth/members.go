@@ -11,11 +11,11 @@ import (
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
-// members is a JSON object that another party wrote: claims, or an answer.
+// members is a JSON object from another party: claims, or an answer.
 type members map[string]any
 
-// lookup finds a member by its path: a name, or, where there is none of that name, a way into objects at
-// its dots. A null on the way is found, and nil.
+// lookup finds a member by its path: a name or, if there is no such member, names of nested objects joined by dots. A
+// null on the path counts as found, with the value nil.
 func (m members) lookup(path string) (value any, found bool) {
 	if value, found = m[path]; found {
 		return value, true
@@ -44,7 +44,7 @@ func (m members) time(name string) (at time.Time, ok bool) {
 	return time.Unix(int64(whole), int64(fraction*1e9)), true
 }
 
-// audience reports whether aud, a string or an array of strings, names one of those.
+// audience reports whether aud, a string or an array of strings, names one of wanted.
 func (m members) audience(wanted ...string) (named, wellFormed bool) {
 	list, ok := m["aud"].([]any)
 	if !ok {
@@ -70,7 +70,7 @@ func (m members) checkUnbound() error {
 // Rules are JWT_REQUIRED_CLAIMS: all must match.
 type Rules []rule
 
-// rule is one of them: the claim at path is, holds or consists of one of the values.
+// rule requires the claim at path to match one of values.
 type rule struct {
 	path   string
 	values []string
@@ -102,7 +102,7 @@ func (Rules) MustBe() string {
 	return `a comma-separated list of path=value or path=value|value; a backslash makes , | and \ literal`
 }
 
-// split cuts s at each separator that no backslash stands before. The backslashes stay.
+// split splits s at each separator that is not behind a backslash. The backslashes stay.
 func split(s string, separator byte) (parts []string) {
 	start := 0
 	for i := 0; i < len(s); i++ {
@@ -121,8 +121,8 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\\`, `\`, `\,`, `,`, `\|`, `|`).Replace(s)
 }
 
-// matches reports whether a claim satisfies the rule: by being one of its values, an array that holds one,
-// or, named scope or scp, words of which one is.
+// matches reports whether the claim is one of the values, an array that holds one or, if it is named scope or scp, a
+// string with one among its words.
 func (r rule) matches(claim any) bool {
 	list, isList := claim.([]any)
 	if !isList {
@@ -146,7 +146,7 @@ func (r rule) matches(claim any) bool {
 	})
 }
 
-// digits are an integer as it was written; no other number has any.
+// digits returns an integer as it was written, and nothing for other numbers.
 func digits(n strictjson.Number) string {
 	if strings.ContainsAny(n.String(), ".eE") {
 		return ""

@@ -14,15 +14,15 @@ const maxName = 256
 
 var errPlaceholder = errors.New("is a placeholder that names nobody; use another claim, such as oid")
 
-// placeholders are what providers and programs write in place of a name that they do not have, in lower case: several
-// users would be one. The first is that of Azure AD B2C.
+// placeholders are what systems send, in any case, instead of a name that they do not have: several users would be one.
+// The first is that of Azure AD B2C.
 var placeholders = []string{
 	"not supported currently. use oid claim", "(null)", "null", "undefined", "[object object]", "anonymoususer",
 }
 
-// userIn reads the name of a user out of what was found there. A placeholder says that nobody is signed in; of
-// what any other fault is an error, the check knows.
-func userIn(value any, there string, fault func(why string) error) (string, error) {
+// userIn returns the name of the user in a value, which place describes. A placeholder means that nobody is signed in;
+// other faults become errors by means of fault.
+func userIn(value any, place string, fault func(why string) error) (string, error) {
 	name, err := parseName(value)
 	if err == nil {
 		return name, nil
@@ -30,11 +30,11 @@ func userIn(value any, there string, fault func(why string) error) (string, erro
 	if errors.Is(err, errPlaceholder) {
 		fault = unauthenticated
 	}
-	return "", fault("the user in " + there + " " + err.Error())
+	return "", fault("the user in " + place + " " + err.Error())
 }
 
-// parseName is the name of a user from a header, a claim or a member of a JSON document. An integer is its
-// digits as they were written. The error says what was found, to follow the name of where it was.
+// parseName returns the name of a user from a header, a claim or a JSON member. An integer becomes its digits as
+// written. The error continues a sentence that begins with the place.
 func parseName(v any) (string, error) {
 	switch v := v.(type) {
 	case string:
@@ -57,7 +57,7 @@ func parseName(v any) (string, error) {
 
 func checkName(s string) error {
 	switch {
-	// U+FFFD is what decoders put in place of what they cannot read, so that several users would be one.
+	// Decoders replace what they cannot read by U+FFFD: several users would be one.
 	case !utf8.ValidString(s), strings.ContainsRune(s, utf8.RuneError):
 		return errors.New("is not UTF-8")
 	case !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.IsGraphic(r) && !unicode.IsSpace(r) }):

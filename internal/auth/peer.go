@@ -9,10 +9,9 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// ClientIP is the caller's address: the right-most one of X-Forwarded-For that is no trusted proxy, as far
-// as trusted proxies vouch for it, else that of the connection's peer.
-//
-// An entry that is no address ends the walk: what stands left of it may come from the caller.
+// ClientIP returns the caller's address: the connection's peer or, if that is a trusted proxy, the right-most entry of
+// X-Forwarded-For that is not one. An entry that is not an address ends the search, because those to the left of it may
+// be forged.
 func ClientIP(r *http.Request, trusted setting.Prefixes) string {
 	hop := peer(r)
 	if !hop.IsValid() {
@@ -34,8 +33,7 @@ func ClientIP(r *http.Request, trusted setting.Prefixes) string {
 	return hop.String()
 }
 
-// Scheme is how the caller reaches the service: https if the connection is, or if a trusted peer says so in
-// X-Forwarded-Proto.
+// Scheme returns https if the connection uses TLS or a trusted peer says so in X-Forwarded-Proto, and http otherwise.
 func Scheme(r *http.Request, trusted setting.Prefixes) string {
 	proto := r.Header["X-Forwarded-Proto"]
 	if r.TLS != nil || len(proto) == 1 && strings.EqualFold(proto[0], "https") && within(peer(r), trusted) {
@@ -44,14 +42,13 @@ func Scheme(r *http.Request, trusted setting.Prefixes) string {
 	return "http"
 }
 
-// peer is the address at the other end of the connection; the zero Addr if that is none.
+// peer returns the address at the other end of the connection, or the zero Addr if it has none.
 func peer(r *http.Request) netip.Addr {
 	pair, _ := netip.ParseAddrPort(r.RemoteAddr)
 	return plain(pair.Addr())
 }
 
-// parseHop reads an entry of X-Forwarded-For: an address, or an address and a port, of which an IPv6 one is
-// in brackets.
+// parseHop reads an entry of X-Forwarded-For: an address, possibly with a port; IPv6 may be in brackets.
 func parseHop(entry string) (netip.Addr, bool) {
 	if addr, err := netip.ParseAddr(entry); err == nil {
 		return plain(addr), true
@@ -64,7 +61,7 @@ func parseHop(entry string) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// plain drops a zone, which is any text, and writes IPv4 as IPv4.
+// plain drops a zone, which may be any text, and unmaps IPv4.
 func plain(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
 
 func within(addr netip.Addr, prefixes setting.Prefixes) bool {

@@ -18,30 +18,32 @@ type ProxyConfig struct {
 }
 
 func (c *Config) validateProxy(p *setting.Problems) {
-	fieldNames(p, "PROXY_USER_HEADER", "the name of a header", c.ProxyConfig.UserHeader)
+	checkNames(p, "PROXY_USER_HEADER", "the name of a header", c.ProxyConfig.UserHeader)
 	if strings.Contains(c.ProxyConfig.UserHeader, "_") {
 		p.Add("PROXY_USER_HEADER", "must be spelled with - and not _, which many servers take for the same header")
 	}
 	if len(c.TrustedProxies) == 0 {
-		p.Required("TRUSTED_PROXIES", "the CIDRs of the proxies that the session check proxy believes")
+		p.Required("TRUSTED_PROXIES", "the CIDRs of the proxies that the session check proxy trusts")
 	}
 }
 
-// proxyCheck believes an authenticating proxy in front, which names the user in a header.
+// proxyCheck trusts an authenticating proxy in front, which names the user in a header.
 type proxyCheck struct {
 	header  string
 	trusted setting.Prefixes
 	log     *slog.Logger
-	ignored rate.Sometimes // logs a header that is ignored: anybody can send it
+	ignored rate.Sometimes // limits the warning about an ignored header, which anyone can send
 }
 
 func newProxyCheck(c Config, deps Deps) check {
-	return &proxyCheck{header: http.CanonicalHeaderKey(c.ProxyConfig.UserHeader), trusted: c.TrustedProxies, log: deps.Logger, ignored: rate.Sometimes{Interval: time.Minute}}
+	return &proxyCheck{
+		header: http.CanonicalHeaderKey(c.ProxyConfig.UserHeader), trusted: c.TrustedProxies,
+		log: deps.Logger, ignored: rate.Sometimes{Interval: time.Minute},
+	}
 }
 
-// Authenticate takes the user from the header, if the peer of the connection is a trusted proxy. From any
-// other peer the header is as if it were not there. The exact name alone is the header: to net/http,
-// spellings with an underscore or a dot are other headers.
+// Authenticate takes the user from the header if the connection's peer is a trusted proxy, and otherwise ignores the
+// header. To net/http, spellings with an underscore or a dot are other headers.
 func (p *proxyCheck) Authenticate(r *http.Request) (Result, error) {
 	user, err := single(r, p.header)
 	if !within(peer(r), p.trusted) {
@@ -65,5 +67,5 @@ func (p *proxyCheck) dependencies() []Dependency {
 	for _, prefix := range p.trusted {
 		trusted = append(trusted, prefix.String())
 	}
-	return []Dependency{nobodyToAsk("proxy", p.header+" from "+strings.Join(trusted, ", "))}
+	return []Dependency{localDependency("proxy", p.header+" from "+strings.Join(trusted, ", "))}
 }

@@ -11,12 +11,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// maxRemembered bounds how long any session is accepted without another look at it.
+// maxRemembered limits how long a session is accepted without checking it again.
 const maxRemembered = time.Minute
 
-// remembered is the sessions that one check accepted lately, by a keyed hash of all that was looked at. No
-// other check shares its entries, because each has a random key of its own; rejections are not remembered.
-// A nil *remembered remembers nobody.
+// remembered caches the sessions that one check has accepted, by a keyed hash of everything that the check depends
+// on. Rejections are not cached. A nil *remembered caches nothing.
 type remembered struct {
 	ttl   time.Duration
 	key   [sha256.Size]byte
@@ -24,17 +23,17 @@ type remembered struct {
 	hits  prometheus.Counter
 }
 
-// digest is SHA-256 of the random key and the credential. Nobody outside sees one, so length extension,
-// which HMAC would prevent at twice the cost, is of no use to anybody.
+// digest is the SHA-256 of a random key and a credential. HMAC would cost twice as much and only prevent length
+// extension, which needs a digest; these never leave the process.
 type digest [sha256.Size]byte
 
-// accepted is a session. Times are of the wall clock, in Unix nanoseconds.
+// accepted is a session. Times are wall-clock, in Unix nanoseconds.
 type accepted struct {
 	id          Identity
 	made, until int64
 }
 
-// newRemembered is bounded by size alone: entries know their own end.
+// newRemembered makes a cache that is bounded by size: entries have their own expiry.
 func newRemembered(check string, ttl time.Duration, deps Deps) *remembered {
 	m := &remembered{
 		ttl:   ttl,
@@ -49,7 +48,7 @@ func newRemembered(check string, ttl time.Duration, deps Deps) *remembered {
 	return m
 }
 
-// hash of a credential of one or more parts, each with its length so that no two lists are alike.
+// hash hashes the parts of a credential, each with its length, so that different parts never give the same input.
 func (m *remembered) hash(parts ...string) digest {
 	buf := make([]byte, 0, 2048) // on the stack for a token of ordinary size
 	buf = append(buf, m.key[:]...)
@@ -60,8 +59,8 @@ func (m *remembered) hash(parts ...string) digest {
 	return sha256.Sum256(buf)
 }
 
-// recallOr is the session that was accepted for the same parts, or else what decide finds. decide returns when
-// the session ends, if that is known. A clock that was set back to before an acceptance voids it.
+// recallOr returns the session that was accepted for the same parts, or else the result of decide, which also returns
+// when the session ends if that is known. If the clock is set back to before an entry was made, the entry is ignored.
 func (m *remembered) recallOr(parts []string, decide func() (Result, time.Time, error)) (Result, error) {
 	if m == nil {
 		result, _, err := decide()
@@ -73,7 +72,7 @@ func (m *remembered) recallOr(parts []string, decide func() (Result, time.Time, 
 		return Result{Identity: known.id}, nil
 	}
 	result, end, err := decide()
-	// A session that was given another cookie may not be accepted by the old one again.
+	// After a new cookie, the endpoint may no longer accept the old one.
 	if err == nil && result.SetCookies == nil {
 		until := now.Add(m.ttl)
 		if !end.IsZero() && end.Before(until) {

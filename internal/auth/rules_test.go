@@ -120,7 +120,7 @@ func TestAnErrorNamesTheRuleAndTheVariable(t *testing.T) {
 		"token expired (exp; JWT_LEEWAY":                sign(jose.HS256, hmacKey, nil, good(claims{"exp": 1})),
 		"token is not yet valid (nbf; JWT_LEEWAY":       sign(jose.HS256, hmacKey, nil, good(claims{"nbf": int64(4e9)})),
 		"exp is missing":                                sign(jose.HS256, hmacKey, nil, good(claims{"exp": nil})),
-		"it can only be meant in milliseconds":          sign(jose.HS256, hmacKey, nil, good(claims{"exp": time.Now().UnixMilli()})),
+		"seems to be in milliseconds":                   sign(jose.HS256, hmacKey, nil, good(claims{"exp": time.Now().UnixMilli()})),
 		"algorithm is not one of JWT_ALGORITHMS":        sign(jose.HS384, hmacKey, nil, good()),
 		"signature is not valid":                        sign(jose.HS256, strings.ToUpper(hmacKey), nil, good()),
 		"token is bound to its sender (cnf)":            sign(jose.HS256, hmacKey, nil, good(claims{"cnf": claims{"jkt": "canary"}})),

@@ -14,18 +14,18 @@ import (
 
 const (
 	maxHeader = 4 << 10
-	// maxSeconds is in the year 5138: a larger time can only be meant in milliseconds.
+	// maxSeconds is in the year 5138: a larger time must be in milliseconds.
 	maxSeconds = 100_000_000_000
 )
 
-// token is a JWT whose form is good. Its claims are the caller's until the signature has been verified.
+// token is a well-formed JWT. Its claims are not to be trusted until the signature has been verified.
 type token struct {
 	jose.Signature // header and signature
 	signed         *jose.JSONWebSignature
 	claims         members
 }
 
-// parse looks at form and header.
+// parse checks the form and the header.
 func (j *jwtCheck) parse(compact string) (*token, error) {
 	parts := strings.SplitN(compact, ".", 4)
 	if len(parts) != 3 {
@@ -47,8 +47,8 @@ func (j *jwtCheck) parse(compact string) (*token, error) {
 	return &token{signed.Signatures[0], signed, claims}, nil
 }
 
-// checkHeader refuses what go-jose accepts: critical extensions that it knows (b64), members that are null,
-// and tokens of another type (RFC 8725, section 3.11). It follows nothing that a header points to.
+// checkHeader refuses what go-jose accepts: critical extensions that it knows (b64), members that are null, and
+// tokens of another type (RFC 8725, section 3.11). Nothing that a header points to is fetched.
 func (j *jwtCheck) checkHeader(header members) error {
 	for _, name := range []string{"crit", "b64", "enc", "zip"} {
 		if _, there := header[name]; there {
@@ -76,7 +76,7 @@ func decodePart(part string) (members, error) {
 	return strictjson.Object(text)
 }
 
-// strictBase64 leaves no second spelling of one token: the decoder alone would skip line breaks.
+// strictBase64 accepts only one encoding of a token: the decoder alone would skip line breaks.
 func strictBase64(part string) ([]byte, error) {
 	if strings.ContainsAny(part, "\r\n") {
 		return nil, base64.CorruptInputError(0)
@@ -84,7 +84,7 @@ func strictBase64(part string) ([]byte, error) {
 	return base64.RawURLEncoding.Strict().DecodeString(part)
 }
 
-// readClaims checks the registered claims and finds the user. The token is good until end.
+// readClaims checks the registered claims, and returns the user and until when the token is valid.
 func (j *jwtCheck) readClaims(claims members, now time.Time) (id Identity, end time.Time, err error) {
 	iss, isString := claims["iss"].(string)
 	switch {
@@ -120,7 +120,7 @@ func (j *jwtCheck) checkTimes(claims members, now time.Time) (end time.Time, err
 		case !ok, at.Unix() < 0:
 			return end, unauthenticated(name + " is not a number of seconds since 1970")
 		case at.Unix() > maxSeconds:
-			return end, unauthenticated(name + " is too far away: it can only be meant in milliseconds, and must be in seconds")
+			return end, unauthenticated(name + " is too large: it must be in seconds, and seems to be in milliseconds")
 		case name == "exp":
 			if end = at.Add(j.Leeway); !now.Before(end) {
 				return end, unauthenticated("token expired (exp; JWT_LEEWAY for clocks that differ)")

@@ -1,8 +1,8 @@
-// Package secret holds credentials so that they cannot be printed by accident, and follows the files
+// Package secret holds credentials so that they cannot be printed by accident, and watches the files
 // that some of them come from.
 //
-// Every credential of the service, and every issued token, is a [Value]. No printer of the standard library shows
-// what it holds; [Value.Reveal] does, and its callers can be counted.
+// Every credential of the service, and every issued token, is a [Value]. The standard library never prints its
+// content. Only [Value.Reveal] returns it, and its callers can be counted.
 package secret
 
 import (
@@ -19,8 +19,8 @@ const redacted = "[redacted]"
 // Value is one credential. The zero Value holds none. Two Values are == only if one is a copy of the
 // other; compare contents with [Value.Equal].
 type Value struct {
-	// Behind a pointer, because fmt reads an unexported struct field without asking its methods and
-	// would print a string found there, but prints only the address of a nested pointer.
+	// A pointer, because fmt does not call the methods of an unexported struct field: it would print a string,
+	// but prints only the address of a nested pointer.
 	content *string
 }
 
@@ -32,7 +32,7 @@ func New(content string) Value {
 	return Value{content: &content}
 }
 
-// Reveal returns the credential itself. Call it only where the credential leaves on purpose.
+// Reveal returns the credential itself. Call it only where the credential itself is needed.
 func (v Value) Reveal() string {
 	if v.content == nil {
 		return ""
@@ -49,7 +49,7 @@ func (v Value) Equal(other Value) bool {
 // different purposes reveal nothing of each other or of the credential.
 func (v Value) Derive(purpose string) []byte {
 	material := []byte(v.Reveal())
-	if len(material) < 14 { // less than FIPS 140 lets HKDF take, at 112 bits
+	if len(material) < 14 { // FIPS 140 requires HKDF to have 112 bits
 		sum := sha256.Sum256(material)
 		material = sum[:]
 	}
@@ -60,11 +60,11 @@ func (v Value) Derive(purpose string) []byte {
 	return key
 }
 
-// Fingerprint names the credential in a log line: eight hex digits that cannot be turned back.
+// Fingerprint returns eight hex digits that identify the credential in the log without revealing it.
 func (v Value) Fingerprint() string { return hex.EncodeToString(v.Derive("fingerprint")[:4]) }
 
-// Format implements [fmt.Formatter] for every verb without the content.
+// Format implements [fmt.Formatter] for every verb, without the content.
 func (v Value) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// MarshalText implements [encoding.TextMarshaler] without the content; encoding/json and log/slog use it too.
+// MarshalText implements [encoding.TextMarshaler], without the content. encoding/json and log/slog use it too.
 func (v Value) MarshalText() ([]byte, error) { return []byte(redacted), nil }

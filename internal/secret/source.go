@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	// maxFile bounds what is read from a file, in bytes.
+	// maxFile limits the size of a file, in bytes.
 	maxFile = 1 << 20
-	// startTimeout bounds the first reading of a file, so that a wrong configuration is reported within
+	// startTimeout limits the first reading of a file, so that a wrong configuration is reported within
 	// a second.
 	startTimeout = 800 * time.Millisecond
 )
 
 var errReading = errors.New("the file did not answer in time")
 
-// Source is a credential, or other file content, that may change while the service runs. It is a handle
-// that may be copied; the zero Source was not given.
+// Source is a credential, or the content of a file, that may change while the service runs. Copies share it. The zero
+// Source is not set.
 type Source struct{ *source }
 
 type source struct {
@@ -36,18 +36,18 @@ type source struct {
 	current    atomic.Pointer[Value]
 }
 
-// Static is a Source that holds v for good. The name is that of its environment variable.
+// Static returns a Source whose value never changes. The name is that of its environment variable.
 func Static(name string, v Value) Source {
 	s := Source{&source{name: name}}
 	s.current.Store(&v)
 	return s
 }
 
-// FromFile is a Source that holds the credential in the file at path, less one trailing newline. It fails
-// if the file cannot be read, is empty, or holds what cannot be meant ([setting.Fault]).
+// FromFile returns a Source of the credential in the file at path, without one trailing newline. It fails if the file
+// cannot be read or is empty, or for a [setting.Fault].
 func FromFile(name, path string) (Source, error) { return fromFile(name, path, credential) }
 
-// TextFile is a Source that holds the text of a file, which may be empty.
+// TextFile returns a Source of the text of a file, which may be empty.
 func TextFile(name, path string) (Source, error) {
 	return fromFile(name, path, func(content string) (string, error) { return content, nil })
 }
@@ -72,13 +72,13 @@ func (s *Source) Decode(content string) error {
 	return nil
 }
 
-// IsSet reports whether the credential was given.
+// IsSet reports whether the Source has a value.
 func (s Source) IsSet() bool { return s.source != nil }
 
-// Name is the environment variable that the Source comes from.
+// Name returns the environment variable that the Source comes from.
 func (s Source) Name() string { return s.name }
 
-// Get is the current value. It is the identical Value (==) until the content changes.
+// Get returns the current value. It is the identical Value (==) until the content changes.
 func (s Source) Get() Value {
 	if s.source == nil {
 		return Value{}
@@ -89,8 +89,8 @@ func (s Source) Get() Value {
 // SetValidator makes Reload refuse content for which validate returns an error, which must not quote it.
 func (s Source) SetValidator(validate func(content string) error) { s.validate.Store(&validate) }
 
-// Reload reads the file again. On an error the old value stays. It returns when ctx ends, even if the file
-// blocks its reader; then the reading that is under way is the only one until it ends.
+// Reload reads the file again. On an error the old value stays. It returns when ctx ends, even if the file blocks its
+// reader. No other reading begins before that one has ended.
 func (s Source) Reload(ctx context.Context) error {
 	if s.source == nil || s.path == "" {
 		return nil
@@ -119,7 +119,7 @@ func (s Source) Reload(ctx context.Context) error {
 func (s *source) read() error {
 	content, err := readFile(s.path)
 	if path, ok := errors.AsType[*os.PathError](err); ok {
-		err = path.Err // the operator knows the path by the variable
+		err = path.Err // the operator knows the path from the variable
 	}
 	if err != nil {
 		return err
@@ -142,7 +142,7 @@ func (s *source) read() error {
 }
 
 func readFile(path string) (string, error) {
-	// Opening a pipe would wait for its writer for good, and whatever took its place would never be read.
+	// Opening a pipe could block forever, and a file that replaces it would never be read.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
@@ -160,8 +160,8 @@ func readFile(path string) (string, error) {
 	return string(content), err
 }
 
-// credential trims one newline at the end of a file, and refuses what cannot be meant. How PEM ends does
-// not matter to anybody.
+// credential trims one newline at the end of a file, and refuses what is probably a mistake. PEM may end in any number
+// of newlines.
 func credential(content string) (string, error) {
 	text, _ := strings.CutSuffix(content, "\n")
 	text = strings.TrimSuffix(text, "\r")

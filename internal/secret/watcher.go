@@ -11,22 +11,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Files are read every few seconds, so that new content is in use within 10 s. Reading beats watching: it
-// sees the symbolic-link swap of a Kubernetes volume, a bind mount and a network file system alike.
+// Files are read every few seconds, so that new content is in use within 10 s. Unlike a file system watcher, that also
+// works for the symbolic links of a Kubernetes volume, bind mounts and network file systems.
 const (
 	watchEvery  = 3 * time.Second
 	readTimeout = 2 * time.Second
 )
 
-// Watcher reads files again until it is told to stop.
+// Watcher reads files again and again.
 type Watcher struct {
 	files   []Source
 	log     *slog.Logger
 	reloads *prometheus.CounterVec
 }
 
-// NewWatcher watches those of sources that come from files. Each change is one log line with a fingerprint,
-// and counts in tokenvend_file_reloads_total.
+// NewWatcher returns a Watcher of those sources that come from files. Each change is logged once, with a fingerprint,
+// and counted in tokenvend_file_reloads_total.
 func NewWatcher(log *slog.Logger, reg prometheus.Registerer, sources ...Source) *Watcher {
 	w := &Watcher{log: log, reloads: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "tokenvend_file_reloads_total",
@@ -42,7 +42,7 @@ func NewWatcher(log *slog.Logger, reg prometheus.Registerer, sources ...Source) 
 	return w
 }
 
-// Run reads the files every few seconds until ctx ends. A file that blocks holds up no other.
+// Run reads the files every few seconds until ctx ends. A file that blocks does not delay the others.
 func (w *Watcher) Run(ctx context.Context) {
 	var watching sync.WaitGroup
 	for _, s := range w.files {
@@ -54,7 +54,7 @@ func (w *Watcher) Run(ctx context.Context) {
 func (w *Watcher) watch(ctx context.Context, s Source) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	// Others may read a Source again too, so a change is what differs from the value logged last.
+	// Others may reload a Source too, so its value is compared with the one logged last.
 	for logged, fault := s.Get(), ""; ; {
 		select {
 		case <-ctx.Done():

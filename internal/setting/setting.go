@@ -1,5 +1,5 @@
-// Package setting holds the rules that variables of the environment share: types of values, what a value
-// cannot be meant to be, and the errors that name a variable and never show its value.
+// Package setting has the rules that environment variables share: types of values, values that are probably mistakes,
+// and errors that name a variable and never show its value.
 //
 // Each package that is configured owns a Config whose Validate collects [Problems].
 package setting
@@ -21,34 +21,34 @@ type Problem struct{ Variable, Fault string }
 // Error is one line: the variable, and what it must be.
 func (p *Problem) Error() string { return p.Variable + " " + p.Fault }
 
-// Problems are the faults of a configuration, one for each variable.
+// Problems are the faults of a configuration, at most one for each variable.
 type Problems []*Problem
 
-// Add reports that a variable "must be …". Of several faults of one variable the first counts.
+// Add adds that a variable "must be …". Only the first fault of a variable is kept.
 func (p *Problems) Add(variable, format string, args ...any) {
 	if !p.Has(variable) {
 		*p = append(*p, &Problem{variable, fmt.Sprintf(format, args...)})
 	}
 }
 
-// Required reports a variable that is missing, and what it is for.
+// Required adds that a variable is missing, and what it is for.
 func (p *Problems) Required(variable, what string) { p.Add(variable, "is required (%s)", what) }
 
-// Between keeps a duration within bounds.
+// Between adds a fault if d is out of bounds.
 func (p *Problems) Between(variable string, d, least, most time.Duration) {
 	if d < least || d > most {
 		p.Add(variable, "must be from %s to %s", least, most)
 	}
 }
 
-// OneOf keeps a value to a few words.
+// OneOf adds a fault if the value is none of the words.
 func (p *Problems) OneOf(variable, value string, words ...string) {
 	if !slices.Contains(words, value) {
 		p.Add(variable, "must be %s", strings.Join(words, " or "))
 	}
 }
 
-// Has reports whether a fault of that variable is known.
+// Has reports whether there is a fault of that variable.
 func (p Problems) Has(variable string) bool {
 	return slices.ContainsFunc(p, func(known *Problem) bool { return known.Variable == variable })
 }
@@ -62,7 +62,7 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Err is all of the faults in one error, or nil.
+// Err returns the faults as one error, or nil if there are none.
 func (p Problems) Err() error {
 	if len(p) == 0 {
 		return nil
@@ -70,14 +70,14 @@ func (p Problems) Err() error {
 	return p
 }
 
-// Each lists the faults that an error of [Problems.Err] consists of.
+// Each returns the faults in an error of [Problems.Err].
 func Each(err error) []*Problem {
 	problems, _ := errors.AsType[Problems](err)
 	return problems
 }
 
-// Fault reports what no value can be meant to hold: quotes around all of it, a byte order mark, control
-// characters. The lines of PEM are no fault. The error does not show the value.
+// Fault returns an error if a value is probably a mistake: in quotes, with a byte order mark or control characters. PEM
+// may have several lines. The error does not show the value.
 func Fault(value string) error {
 	if IsPEM(value) {
 		value = strings.NewReplacer("\n", "", "\r", "", "\t", "").Replace(value)
@@ -97,7 +97,7 @@ func Fault(value string) error {
 	return nil
 }
 
-// IsPEM reports whether a value is in the armour of RFC 7468, whose line breaks matter to nobody.
+// IsPEM reports whether a value is PEM (RFC 7468).
 func IsPEM(value string) bool { return strings.Contains(value, "-----BEGIN ") }
 
 // List is a comma-separated list whose items are trimmed.

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// CheckURL reports what an address must be: https, or http where the host is this machine or one of
-// INSECURE_HTTP_HOSTS. A user in it would be sent as Authorization, so there must be none.
+// CheckURL returns an error unless the address is an https URL, or an http URL of a loopback host or one of
+// INSECURE_HTTP_HOSTS. It refuses a user in the URL, which would be sent as Authorization.
 func CheckURL(address string, insecureHosts []string) error {
 	u, err := parse(address)
 	if err != nil {
@@ -38,20 +38,19 @@ func parse(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// IsPort reports a port as browsers write it, or none.
+// IsPort reports whether a URL's port is empty, or a number as browsers write it.
 func IsPort(port string) bool {
 	n, err := strconv.ParseUint(port, 10, 16)
 	return port == "" || err == nil && n > 0 && strconv.FormatUint(n, 10) == port
 }
 
-// IsLoopback reports whether a URL's host name is this machine itself, so that what is sent there in
-// plaintext crosses no network.
+// IsLoopback reports whether a host is this machine itself, so that plaintext does not cross a network.
 func IsLoopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
 	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
-// Host names an address without user, path or query, any of which may be confidential.
+// Host returns the scheme and host of an address. User, path and query may be confidential.
 func Host(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {

@@ -1,5 +1,5 @@
-// Package strictjson reads JSON that another party wrote, without the leniency of encoding/json: a member
-// that is there twice, a second document and anything after the first one are errors.
+// Package strictjson reads JSON from other parties, without the leniency of encoding/json: duplicate members and
+// anything after the document are errors.
 package strictjson
 
 import (
@@ -11,10 +11,10 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 )
 
-// ErrMalformed is any text that is not exactly one JSON document. It quotes nothing of it.
+// ErrMalformed means that a text is not exactly one JSON document. It does not quote the text.
 var ErrMalformed = errors.New("not one valid JSON document")
 
-// Decode reads one document. Numbers are json.Number of go-jose, digit by digit as they were written.
+// Decode reads one document. Numbers are of the type [Number].
 func Decode(text []byte) (any, error) {
 	if !utf8.Valid(text) {
 		return nil, ErrMalformed
@@ -41,5 +41,5 @@ func Object(text []byte) (map[string]any, error) {
 	return object, nil
 }
 
-// Number is a number as it was written.
+// Number is a number, digit by digit as it was written.
 type Number = json.Number
