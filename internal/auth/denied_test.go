@@ -19,26 +19,20 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// denyList is a file of that content.
-func denyList(t testing.TB, content string) (path string) {
+// denyList is the path of a file of that content.
+func denyList(t testing.TB, content string) string {
 	t.Helper()
-	path = filepath.Join(t.TempDir(), "denied")
+	path := filepath.Join(t.TempDir(), "denied")
 	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 	return path
 }
 
-// denying is the check proxy with that file.
-func denying(path string, d auth.Deps) (*auth.Chain, []secret.Source, error) {
-	c := auth.Config{
+// proxyDenying is the check proxy with that file.
+func proxyDenying(path string) auth.Config {
+	return auth.Config{
 		SessionCheck: setting.List{"proxy"}, TrustedProxies: proxies, DeniedUsersFile: path,
 		ProxyConfig: auth.ProxyConfig{UserHeader: "X-Forwarded-User"},
 	}
-	if err := c.Validate(); err != nil {
-		return nil, nil, err
-	}
-	d.Logger, d.Registerer = quiet, prometheus.NewRegistry()
-	chain, err := auth.New(c, d)
-	return chain, c.Sources(), err
 }
 
 func denies(c *auth.Chain, name string) bool {
@@ -64,8 +58,7 @@ func TestAListOfDeniedUsersIsOneNameALine(t *testing.T) {
 		{"a # anywhere else is part of the name", "al#ice\n #bob\ncarol # left\n", []string{"al#ice", "#bob", "carol # left"}, []string{"al", "bob", "carol"}},
 		{"names beyond ASCII, and commas", "Jürgen\nCN=a,OU=b\n42\n", []string{"Jürgen", "CN=a,OU=b", "42"}, []string{"CN=a", "4"}},
 	} {
-		c, _, err := denying(denyList(t, test.content), auth.Deps{})
-		require.NoError(t, err, test.name)
+		c := build(t, proxyDenying(denyList(t, test.content)), nil, nil)
 		for _, name := range test.denied {
 			assert.True(t, denies(c, name), "%s: %q", test.name, name)
 		}
@@ -85,13 +78,14 @@ func TestAFileThatCannotBeAListOfUsersIsRefused(t *testing.T) {
 		"bob\n\"canary\"\n":                    "line 2 is in quotes",
 		"# x\n" + strings.Repeat("canary", 43): "line 2 is not the name of a user",
 	} {
-		_, _, err := denying(denyList(t, content), auth.Deps{})
+		c := proxyDenying(denyList(t, content))
+		err := c.Validate()
 		require.ErrorContains(t, err, "DENIED_USERS_FILE must name a list of users that can be read: ", "%q", content)
 		require.ErrorContains(t, err, says)
 		assert.NotContains(t, err.Error(), "canary")
 	}
-	_, _, err := denying("/nowhere/canary", auth.Deps{})
-	require.EqualError(t, err, "DENIED_USERS_FILE must name a list of users that can be read: no such file or directory")
+	c := proxyDenying("/nowhere/canary")
+	require.EqualError(t, c.Validate(), "DENIED_USERS_FILE must name a list of users that can be read: no such file or directory")
 }
 
 func TestANewListIsInUseWithinTenSecondsAndABadOneNever(t *testing.T) {
@@ -99,14 +93,16 @@ func TestANewListIsInUseWithinTenSecondsAndABadOneNever(t *testing.T) {
 	path := denyList(t, "alice\n")
 	synctest.Test(t, func(t *testing.T) {
 		changes := 0
-		c, sources, err := denying(path, auth.Deps{Denied: func(denied func(string) bool) {
-			assert.False(t, denied("alice"))
-			changes++
-		}})
-		require.NoError(t, err)
+		var config *auth.Config
+		c := build(t, proxyDenying(path), nil, func(c *auth.Config, d *auth.Deps) {
+			config = c
+			d.Denied = func(denied func(string) bool) {
+				assert.False(t, denied("alice"))
+				changes++
+			}
+		})
 		ctx, stop := context.WithCancel(t.Context())
-		go c.Run(ctx)
-		go secret.NewWatcher(quiet, prometheus.NewRegistry(), sources...).Run(ctx)
+		go secret.NewWatcher(quiet, prometheus.NewRegistry(), config.Sources()...).Run(ctx)
 		step := func(change error) {
 			require.NoError(t, change)
 			time.Sleep(10 * time.Second)

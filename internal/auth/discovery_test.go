@@ -21,13 +21,10 @@ func TestDiscovery(t *testing.T) {
 	for _, test := range []struct{ name, issuer, document, says string }{
 		{"the document's set is used", issuer, "\ufeff" + document(issuer, keysURL), ""},
 		{"an issuer with a slash", issuer + "/", document(issuer+"/", keysURL), ""},
-		{"an issuer with a path", issuer + "/realms/x", document(issuer+"/realms/x", keysURL), ""},
 		{"plain http at a host that is listed", "http://keycloak:8080", document("http://keycloak:8080", "http://keycloak:8080/keys"), ""},
 		{"another issuer", issuer, document("https://canary.example", keysURL), "the document's issuer is not JWT_ISSUER"},
 		{"a slash too few", issuer, document(issuer+"/", keysURL), "differs from JWT_ISSUER in its trailing slash"},
-		{"no issuer", issuer, `{"jwks_uri":"` + keysURL + `"}`, "JWT_ISSUER"},
 		{"keys without TLS", issuer, document(issuer, "http://issuer.example/keys"), "https"},
-		{"keys behind a user", issuer, document(issuer, "https://canary@issuer.example/keys"), "https"},
 		{"no keys", issuer, document(issuer, ""), "https"},
 		{"no document", issuer, "<html>canary", "JSON"},
 		{"issuer twice", issuer, `{"issuer":"https://evil.example",` + document(issuer, keysURL)[1:], "JSON"},
@@ -64,10 +61,10 @@ func TestCheckNamesAddressesThatCannotWork(t *testing.T) {
 		says      string
 	}{
 		{"https://login.example/common/v2.0", "", answering(503, ""), "list the issuers of the tenants"},
-		{"https://login.example/common/v2.0", keysURL, serving(jwks("a", &rsaKey().PublicKey)), "list the issuers of the tenants"},
+		{"https://login.example/common/v2.0", keysURL, answering(200, jwks("a", &rsaKey().PublicKey)), "list the issuers of the tenants"},
 		{issuer, "", answering(301, "", "Location", "https://canary.example"), "redirects (status 301)"},
 		{issuer, keysURL, answering(302, "", "Location", "https://canary.example"), "final address; check JWT_JWKS_URL"},
-		{issuer, "", answering(404, ""), "discovery: it answers with status 404; check JWT_ISSUER"},
+		{"https://login.example/commons", "", answering(404, ""), "discovery: it answers with status 404; check JWT_ISSUER"},
 	} {
 		err := check(t, newJWT(t, func(o *options) {
 			o.Issuers, o.JWKSURL, o.Transport = setting.List{test.iss}, test.jwks, test.answers

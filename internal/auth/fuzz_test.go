@@ -61,7 +61,7 @@ func FuzzJWKS(f *testing.F) {
 	token := sign(jose.RS256, otherRSA(), kid("a"), good(claims{"exp": int64(4e9)}))
 	f.Fuzz(func(t *testing.T, document string) {
 		for _, url := range []string{keysURL, ""} {
-			j := newJWT(t, func(o *options) { o.JWKSURL, o.Transport = url, serving(document) })
+			j := newJWT(t, func(o *options) { o.JWKSURL, o.Transport = url, answering(200, document) })
 			if failed := check(t, j) != nil; failed == j.Ready() {
 				t.Error("ready without keys, or keys without being ready")
 			}
@@ -156,6 +156,38 @@ func FuzzIntrospectionAnswer(f *testing.F) {
 		}
 		if err == nil && (!strings.Contains(body, "active") || !strings.Contains(body, "true")) {
 			t.Errorf("accepted by %q", body)
+		}
+	})
+}
+
+func FuzzCookies(f *testing.F) {
+	const name = "session"
+	for _, seed := range []string{"", "session=x", "session=x; session=y", `session="x"`, "session", "session=", ";;=;session==x", "Session=x", " session =x ", `a="; session=x"`, "session=\""} {
+		f.Add(seed, "a=1")
+		f.Add("a=1", seed)
+	}
+	f.Fuzz(func(t *testing.T, first, second string) {
+		r := request("Cookie", first, "Cookie", second)
+		j := newJWT(t, func(o *options) { withSecret(o); o.Cookie = name })
+		result, err := j.Authenticate(r)
+		wellFormed(t, result, err)
+		if err == nil {
+			t.Error("accepted without a signature")
+		}
+		fw, last := asked(t, func(c *auth.Config, _ *auth.Deps) { c.Cookies = setting.List{name} })
+		result, err = fw.Authenticate(r)
+		wellFormed(t, result, err)
+		sent := last()
+		if (sent == nil) != errors.Is(err, auth.ErrNoCredential) {
+			t.Errorf("asked: %v, %v", sent != nil, err)
+		}
+		if sent == nil {
+			return
+		}
+		for pair := range strings.SplitSeq(sent.Header.Get("Cookie"), ";") {
+			if n, _, _ := strings.Cut(pair, "="); strings.Trim(n, " \t") != name {
+				t.Errorf("passed on: %q", sent.Header.Get("Cookie"))
+			}
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -22,7 +23,6 @@ func TestMain(m *testing.M) {
 	// FIPS 140 mode gathers its entropy by the clock, which is fake in a bubble.
 	rsaKey()
 	otherRSA()
-	thirdRSA()
 	goleak.VerifyTestMain(m)
 }
 
@@ -80,4 +80,22 @@ func expectSoon(t testing.TB, c *auth.Chain, r *http.Request, want error, why ..
 		}
 	}
 	expect(t, c, r, want, why...)
+}
+
+// series returns the values of a metric by its labels, joined by slashes.
+func series(t testing.TB, reg *prometheus.Registry, name string) map[string]float64 {
+	t.Helper()
+	values := map[string]float64{}
+	for _, family := range must(reg.Gather()) {
+		for _, m := range family.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetValue())
+			}
+			if family.GetName() == name {
+				values[strings.Join(labels, "/")] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return values
 }

@@ -50,7 +50,6 @@ func TestKeysAsIssuersWriteThem(t *testing.T) {
 		token string
 		want  error
 	}{
-		{"a key with an id", jwk(), named, nil},
 		{"a key for signatures", jwk(claims{"use": "sig", "key_ops": []string{"verify"}}), named, nil},
 		{"a use that is empty", jwk(claims{"use": ""}), named, nil},
 		{"a key of the same algorithm", jwk(claims{"alg": "PS256"}), sign(jose.PS256, rsaKey(), kid("k"), good()), nil},
@@ -68,7 +67,6 @@ func TestKeysAsIssuersWriteThem(t *testing.T) {
 		{"alg Ed25519 in the key alone", ed("Ed25519"), sign(jose.EdDSA, edKey(), kid("k"), good()), nil},
 
 		{"a key of another algorithm", jwk(claims{"alg": "PS256"}), named, auth.ErrUnauthenticated},
-		{"a key of another algorithm, token without kid", jwk(claims{"alg": "PS256"}), rs(nil), auth.ErrUnauthenticated},
 		{"a key of another kind", jwk(), rs(kid("other")), auth.ErrUnauthenticated},
 		{"a kid of another case", jwk(), rs(kid("K")), auth.ErrUnauthenticated},
 		{"a key for wrapping", jwk(claims{"key_ops": []string{"wrapKey"}}), named, auth.ErrUnauthenticated},
@@ -79,12 +77,11 @@ func TestKeysAsIssuersWriteThem(t *testing.T) {
 		{"a key whose curve is a list", claims{"kty": "EC", "kid": "k", "crv": []string{"P-256"}, "x": "AAAA", "y": "AAAA"}, named, auth.ErrUnauthenticated},
 		{"a key that is off its curve", claims{"kty": "EC", "kid": "k", "crv": "P-256", "x": b64(strings.Repeat("a", 32)), "y": b64(strings.Repeat("b", 32))}, named, auth.ErrUnauthenticated},
 		{"a key with a member twice", json.RawMessage(strings.Replace(string(must(json.Marshal(jwk()))), "{", `{"kid":"k",`, 1)), named, auth.ErrUnauthenticated},
-		{"a key that is text", "k", named, auth.ErrUnauthenticated},
 		{"a key that is null", nil, named, auth.ErrUnauthenticated},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			other := jose.JSONWebKey{Key: &ecKey().PublicKey, KeyID: "other"}
-			j := newJWT(t, func(o *options) { o.JWKSURL, o.Transport = keysURL, serving("\ufeff"+keys(test.key, other)) })
+			j := newJWT(t, func(o *options) { o.JWKSURL, o.Transport = keysURL, answering(200, "\ufeff"+keys(test.key, other)) })
 			require.NoError(t, check(t, j), "the other key is there")
 			expectSoon(t, j, withBearer(sign(jose.ES256, ecKey(), kid("other"), good())), nil, "an unusable key does not spoil the others")
 			expectSoon(t, j, withBearer(test.token), test.want)
@@ -97,7 +94,7 @@ func TestTheListOfAlgorithmsHoldsForEveryKey(t *testing.T) {
 	document := jwks("a", &rsaKey().PublicKey, "b", edKey().Public())
 	for listed, want := range map[string]error{"RS256": auth.ErrUnauthenticated, "EdDSA": nil, "Ed25519": nil} {
 		j := newJWT(t, func(o *options) {
-			o.Algorithms, o.JWKSURL, o.Transport = setting.List{listed}, keysURL, serving(document)
+			o.Algorithms, o.JWKSURL, o.Transport = setting.List{listed}, keysURL, answering(200, document)
 		})
 		require.NoError(t, check(t, j))
 		for _, algorithm := range []jose.SignatureAlgorithm{jose.EdDSA, "Ed25519"} {
@@ -110,7 +107,7 @@ func TestAKeySetOfTooManyKeysIsRefused(t *testing.T) {
 	t.Parallel()
 	all := slices.Repeat([]any{jwk()}, 256)
 	for _, set := range [][]any{all, append(all, claims{})} {
-		err := check(t, newJWT(t, func(o *options) { o.JWKSURL, o.Transport = keysURL, serving(keys(set...)) }))
+		err := check(t, newJWT(t, func(o *options) { o.JWKSURL, o.Transport = keysURL, answering(200, keys(set...)) }))
 		if len(set) == len(all) {
 			require.NoError(t, err)
 		} else {

@@ -1,7 +1,6 @@
 package auth_test
 
 import (
-	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,7 +39,7 @@ func TestAVerdictIsRememberedForAMinuteAtMost(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		j := newJWT(t, func(o *options) { withSecret(o); o.Registerer = reg })
 		r := withBearer(sign(jose.HS256, hmacKey, nil, good()))
-		hits := func() float64 { return metric(t, reg, "tokenvend_session_remembered_total") }
+		hits := func() float64 { return series(t, reg, "tokenvend_session_remembered_total")["jwt"] }
 		ask := func() {
 			id, err := j.Authenticate(r)
 			require.NoError(t, err)
@@ -70,36 +69,4 @@ func TestARefusalIsNotRemembered(t *testing.T) {
 		expect(t, j, r, nil)
 		synctest.Wait()
 	})
-}
-
-// metric is the value of a metric without labels other than constant ones.
-func metric(t testing.TB, reg *prometheus.Registry, name string) float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	require.NoError(t, err)
-	for _, family := range families {
-		if family.GetName() != name {
-			continue
-		}
-		m := family.GetMetric()[0]
-		return m.GetCounter().GetValue() + m.GetGauge().GetValue()
-	}
-	t.Fatalf("no metric %s", name)
-	return 0
-}
-
-func TestTheWarmPathAllocatesNothingToSpeakOf(t *testing.T) {
-	j := newJWT(t, withPublic(&rsaKey().PublicKey))
-	for name, r := range map[string]*http.Request{
-		"ordinary token": withBearer(sign(jose.RS256, rsaKey(), nil, good())),
-		"fat token":      withBearer(sign(jose.RS256, rsaKey(), nil, good(claims{"fat": string(make([]byte, 1200))}))),
-	} {
-		expect(t, j, r, nil, name)
-		allocated := testing.AllocsPerRun(1000, func() {
-			if _, err := j.Authenticate(r); err != nil {
-				t.Error(err)
-			}
-		})
-		assert.LessOrEqual(t, allocated, 2.0, name)
-	}
 }

@@ -85,17 +85,11 @@ func aSignInPageIsNoSession(t *testing.T) {
 	})
 	upstream, s := start(t, harness.Env{"SESSION_CHECK": "forward", "FORWARD_URL": backend.URL, "FORWARD_USER_FIELD": "user.id"})
 	for name, r := range map[string]reply{
-		"a redirect":             {302, "text/html", page},
-		"a permanent one":        {308, "text/html", page},
-		"a page":                 {200, "text/html", page},
-		"an empty user":          {200, "application/json", `{"user":{"id":""}}`},
-		"a user with a fraction": {200, "application/json", `{"user":{"id":4.2}}`},
-		"a user that is true":    {200, "application/json", `{"user":{"id":true}}`},
-		"a user that is a list":  {200, "application/json", `{"user":{"id":["alice"]}}`},
-		"two users":              {200, "application/json", `{"user":{"id":"alice"},"user":{"id":"root"}}`},
-		"no JSON":                {200, "application/json", `user=alice`},
-		"nothing":                {204, "", ""},
-		"50 MB":                  {200, "application/json", strings.Repeat(" ", 50<<20)},
+		"a redirect":            {302, "text/html", page},
+		"a page":                {200, "text/html", page},
+		"an empty user":         {200, "application/json", `{"user":{"id":""}}`},
+		"a user that is a list": {200, "application/json", `{"user":{"id":["alice"]}}`},
+		"50 MB":                 {200, "application/json", strings.Repeat(" ", 50<<20)},
 	} {
 		answer.Store(r)
 		got := s.Do("POST", "/token", "", "Cookie", "session=1")
