@@ -57,15 +57,13 @@ func newApp(c *Config, build telemetry.Build, logTo io.Writer) (a *app, err erro
 	if err != nil {
 		return nil, err
 	}
-	if a.sessions, err = auth.New(c.Sessions, auth.Deps{
+	a.sessions = auth.New(c.Sessions, auth.Deps{
 		Logger: a.log, Registerer: a.registry, Tracer: a.tracing.Tracer(), Inject: a.tracing.Inject, Size: c.Cache.Size,
 		UserAgent: userAgent(build),
 		Denied: func(denied func(name string) bool) {
 			cache.Drop(func(u sethealth.User) bool { return denied(u.Name) })
 		},
-	}); err != nil {
-		return nil, err
-	}
+	})
 	a.dependencies = append(a.dependencies, a.sessions.Dependencies()...)
 	a.lifecycle = &api.Lifecycle{Ready: a.sessions.Ready}
 	a.background = append(a.background, a.sessions.Run, secret.NewWatcher(a.log, a.registry, c.sources()...).Run)

@@ -114,8 +114,7 @@ func (c *Config) Validate() error {
 	c.denied = &deniedUsers{}
 	if c.DeniedUsersFile != "" {
 		if err := c.denied.open(c.DeniedUsersFile); err != nil {
-			reason := strings.TrimPrefix(err.Error(), "DENIED_USERS_FILE: ")
-			p.Add("DENIED_USERS_FILE", "must name a list of users that can be read: %s", reason)
+			p.Add("DENIED_USERS_FILE", "must name a list of users that can be read: %s", err)
 		}
 	}
 	return p.Err()

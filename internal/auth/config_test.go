@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -101,10 +100,6 @@ func TestAConfigurationNamesEveryFault(t *testing.T) {
 			assert.NotContains(t, err.Error(), "\n", "one fault, one line")
 		})
 	}
-	c := jwtConfig()
-	c.SessionCheck = setting.List{"saml"}
-	_, err := auth.New(c, auth.Deps{Registerer: prometheus.NewRegistry()})
-	require.ErrorContains(t, err, "SESSION_CHECK", "never a fall-through")
 }
 
 // A key that could not be read is reported by who reads it, and is not missing.

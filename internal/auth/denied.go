@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -18,7 +19,7 @@ type deniedUsers struct {
 
 func (d *deniedUsers) open(path string) (err error) {
 	if d.file, err = secret.TextFile("DENIED_USERS_FILE", path); err != nil {
-		return err
+		return errors.Unwrap(err) // without the variable
 	}
 	return follow(d.file, parseDenied, func(names *map[string]bool) {
 		d.names.Store(names)

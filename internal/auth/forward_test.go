@@ -35,7 +35,7 @@ func build(t testing.TB, c auth.Config, answers transport, change func(*auth.Con
 		change(&c, &d)
 	}
 	require.NoError(t, c.Validate())
-	return must(auth.New(c, d))
+	return auth.New(c, d)
 }
 
 // newForward is the check forward whose endpoint answers so.

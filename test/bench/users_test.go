@@ -35,9 +35,11 @@ func newUsers() http.Handler {
 	log, _ := telemetry.NewLogger(os.Stderr, telemetry.Config{Level: "info", Format: "json"}, reg)
 	var proxies setting.Prefixes
 	must(0, proxies.Decode("127.0.0.1/32"))
-	sessions := must(auth.New(auth.Config{
+	checks := auth.Config{
 		SessionCheck: setting.List{"proxy"}, TrustedProxies: proxies, ProxyConfig: auth.ProxyConfig{UserHeader: "X-Forwarded-User"},
-	}, auth.Deps{Logger: log, Registerer: reg}))
+	}
+	must(0, checks.Validate())
+	sessions := auth.New(checks, auth.Deps{Logger: log, Registerer: reg})
 	cache := tokencache.New(tokencache.Config{Cache: "memory", Size: n + n/5, MinLife: time.Hour}, instant{},
 		tokencache.Options{TTL: 6 * time.Hour, Timeout: time.Minute, Logger: log, Registerer: reg})
 	limit := ratelimit.New(ratelimit.Options{Rate: ratelimit.Rate{N: 100_000, Per: time.Second}, Size: n + n/5, Registerer: reg})
