@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,14 +49,6 @@ func newForward(t testing.TB, answers transport, change func(*auth.Config, *auth
 func answering(status int, body string, headers ...string) transport {
 	return func(*http.Request) (*http.Response, error) { return respond(status, body, headers...), nil }
 }
-
-func check(t testing.TB, c *auth.Chain) error {
-	t.Helper()
-	require.Len(t, c.Dependencies(), 1)
-	return c.Dependencies()[0].Check(t.Context())
-}
-
-func state(c *auth.Chain) string { return c.Dependencies()[0].State() }
 
 func TestForwardReadsTheAnswer(t *testing.T) {
 	t.Parallel()
@@ -244,69 +235,4 @@ func TestForwardPassesTheListedSetCookiesOnWhateverTheStatus(t *testing.T) {
 	result, err := f.Authenticate(request("Cookie", "sid=1"))
 	require.NoError(t, err)
 	assert.Nil(t, result.SetCookies, "without FORWARD_SET_COOKIES all of them stay here")
-}
-
-func TestForwardRemembersWhatWasAcceptedByAllThatWasSent(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		calls, status, setCookie := 0, 200, ""
-		f := newForward(t, func(r *http.Request) (*http.Response, error) {
-			calls++
-			return respond(status, "", userHeader, r.Header.Get("Cookie")+"-user", "Set-Cookie", setCookie), nil
-		}, func(c *auth.Config, d *auth.Deps) {
-			c.ForwardConfig.CacheTTL, c.SetCookies, c.Headers = 10*time.Second, setting.List{"sid"}, setting.List{"X-Session-Token"}
-			d.Inject = func(_ context.Context, h http.Header) { h.Set("Traceparent", strings.Repeat("x", calls)) }
-		})
-		ask := func(want error, asked int, change func(*http.Request), headers ...string) auth.Result {
-			t.Helper()
-			before, r := calls, request(headers...)
-			if change != nil {
-				change(r)
-			}
-			result, err := f.Authenticate(r)
-			require.ErrorIs(t, err, want)
-			require.Equal(t, asked, calls-before, "asked")
-			return result
-		}
-		status = 401
-		ask(auth.ErrUnauthenticated, 1, nil, "Cookie", "a")
-		ask(auth.ErrUnauthenticated, 1, nil, "Cookie", "a")
-		status = 200
-		assert.Equal(t, "a-user", ask(nil, 1, nil, "Cookie", "a").Name)
-		assert.Equal(t, "a-user", ask(nil, 0, nil, "Cookie", "a").Name)
-		assert.Equal(t, "b-user", ask(nil, 1, nil, "Cookie", "b").Name)
-		for _, other := range [][]string{
-			{"Authorization", "b"}, {"Authorization", "c"}, {"X-Session-Token", "b"}, {"Origin", "b"}, {"Referer", "b"}, {"User-Agent", "b"}, {"Origin", "b", "Origin", "b"},
-		} {
-			ask(nil, 1, nil, append(other, "Cookie", "a")...)
-			ask(nil, 0, nil, append(other, "Cookie", "a")...)
-		}
-		for _, change := range []func(*http.Request){
-			func(r *http.Request) { r.Host = "other.example" },
-			func(r *http.Request) { r.RemoteAddr = "203.0.113.9:1" },
-			func(r *http.Request) { r.URL.RawQuery = "x" },
-			func(r *http.Request) { r.TLS = &tls.ConnectionState{} },
-			func(r *http.Request) { r.Method = http.MethodPut },
-		} {
-			ask(nil, 1, change, "Cookie", "a")
-			ask(nil, 0, change, "Cookie", "a")
-		}
-		ask(nil, 1, nil, "Cookie", "xy", "Cookie", "z")
-		ask(nil, 1, nil, "Cookie", "x", "Cookie", "yz")
-
-		status = 401
-		time.Sleep(10*time.Second - time.Nanosecond)
-		ask(nil, 0, nil, "Cookie", "b")
-		time.Sleep(time.Nanosecond)
-		ask(auth.ErrUnauthenticated, 1, nil, "Cookie", "b")
-
-		status, setCookie = 200, "sid=2"
-		assert.Equal(t, []string{"sid=2"}, ask(nil, 1, nil, "Cookie", "sid=1").SetCookies)
-		assert.Equal(t, []string{"sid=2"}, ask(nil, 1, nil, "Cookie", "sid=1").SetCookies, "a session that was given a new cookie is not remembered by the old one")
-		setCookie = "other=1"
-		ask(nil, 1, nil, "Cookie", "sid=1")
-		setCookie = "sid=3"
-		assert.Nil(t, ask(nil, 0, nil, "Cookie", "sid=1").SetCookies, "no Set-Cookie where the endpoint was not asked")
-		synctest.Wait()
-	})
 }

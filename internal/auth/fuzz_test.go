@@ -79,7 +79,7 @@ func wellFormed(t *testing.T, result auth.Result, err error) {
 	t.Helper()
 	name := result.Name
 	if err == nil && strings.TrimSpace(name) == "" || len(name) > 256 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
-		t.Errorf("accepted as %q", name)
+		t.Errorf("let in as %q", name)
 	}
 	known := 0
 	for _, sentinel := range []error{auth.ErrNoCredential, auth.ErrUnauthenticated, auth.ErrForbidden, auth.ErrUnavailable} {

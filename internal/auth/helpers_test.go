@@ -52,6 +52,28 @@ func expect(t testing.TB, c *auth.Chain, r *http.Request, want error, why ...any
 	return result
 }
 
+// check makes the operator's check of a chain's only dependency.
+func check(t testing.TB, c *auth.Chain) error {
+	t.Helper()
+	require.Len(t, c.Dependencies(), 1)
+	return c.Dependencies()[0].Check(t.Context())
+}
+
+// requireCheck requires the operator's check to pass, or to fail with a text that holds no secret.
+func requireCheck(t testing.TB, c *auth.Chain, says string) {
+	t.Helper()
+	err := check(t, c)
+	if says == "" {
+		require.NoError(t, err)
+		return
+	}
+	require.ErrorContains(t, err, says)
+	require.NotContains(t, err.Error(), "canary")
+	require.NotContains(t, err.Error(), "\n")
+}
+
+func state(c *auth.Chain) string { return c.Dependencies()[0].State() }
+
 // transport answers in place of a network, so that time in a test can stand still.
 type transport func(*http.Request) (*http.Response, error)
 

@@ -88,7 +88,7 @@ func TestJWTOptionsThatWiden(t *testing.T) {
 		assert.Equal(t, test.user, id.Name, name)
 		assert.True(t, j.Ready())
 		assert.Equal(t, "ok, keys from the environment", state(j))
-		require.NoError(t, check(t, j))
+		requireCheck(t, j, "")
 		j.Run(t.Context()) // returns at once
 	}
 }
