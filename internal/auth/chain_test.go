@@ -22,7 +22,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// allChecks is a chain of jwt, forward and proxy whose backend answers so.
+// allChecks makes a chain of jwt, forward and proxy, with answers of the backend.
 func allChecks(t *testing.T, answers transport, change func(*options)) *auth.Chain {
 	t.Helper()
 	c := jwtConfig()
@@ -37,7 +37,7 @@ func allChecks(t *testing.T, answers transport, change func(*options)) *auth.Cha
 	})
 }
 
-func TestTheFirstCheckWhoseCredentialIsThereDecides(t *testing.T) {
+func TestTheFirstCheckWithACredentialDecides(t *testing.T) {
 	t.Parallel()
 	token := sign(jose.HS256, hmacKey, nil, good())
 	for _, test := range []struct {
@@ -49,7 +49,7 @@ func TestTheFirstCheckWhoseCredentialIsThereDecides(t *testing.T) {
 		outcome string
 	}{
 		{"jwt accepts", 0, []string{"Authorization", "Bearer " + token, "Cookie", "a=1"}, nil, auth.Identity{Check: "jwt", Issuer: issuer, Name: "alice"}, "jwt/ok"},
-		{"jwt rejects, whatever else is there", 0, []string{"Authorization", "Bearer x", "Cookie", "a=1"}, auth.ErrUnauthenticated, auth.Identity{Check: "jwt"}, "jwt/unauthenticated"},
+		{"jwt rejects, whatever other credentials there are", 0, []string{"Authorization", "Bearer x", "Cookie", "a=1"}, auth.ErrUnauthenticated, auth.Identity{Check: "jwt"}, "jwt/unauthenticated"},
 		{"forward accepts", 200, []string{"Cookie", "a=1"}, nil, auth.Identity{Check: "forward", Name: "alice"}, "forward/ok"},
 		{"forward forbids", 403, []string{"Cookie", "a=1"}, auth.ErrForbidden, auth.Identity{Check: "forward", Name: "alice"}, "forward/forbidden"},
 		{"forward cannot be asked", 500, []string{"Cookie", "a=1"}, auth.ErrUnavailable, auth.Identity{Check: "forward"}, "forward/unavailable"},
@@ -75,7 +75,7 @@ func TestTheFirstCheckWhoseCredentialIsThereDecides(t *testing.T) {
 	}
 }
 
-func TestAMissingCredentialNamesThoseThatCame(t *testing.T) {
+func TestTheErrorOfAMissingCredentialListsThoseReceived(t *testing.T) {
 	t.Parallel()
 	c := allChecks(t, nil, func(o *options) {
 		o.SessionCheck, o.Cookie = setting.List{"jwt", "proxy"}, "session"
@@ -103,13 +103,13 @@ func TestADeniedUserIsForbiddenWhicheverCheckAccepts(t *testing.T) {
 			require.ErrorIs(t, err, auth.ErrForbidden)
 			require.ErrorContains(t, err, "DENIED_USERS_FILE")
 			assert.Equal(t, "alice", result.Name, "for the log")
-			assert.Len(t, result.SetCookies, len(r.Header["Cookie"]), "the cookie is set whatever the answer is")
+			assert.Len(t, result.SetCookies, len(r.Header["Cookie"]), "the cookie is passed on, whatever the answer")
 		}
 	}
 	expect(t, c, withBearer(sign(jose.HS256, hmacKey, nil, good(claims{"sub": "bob"}))), nil)
 }
 
-func TestTheChainMakesOneSpanThatNamesNobody(t *testing.T) {
+func TestTheChainMakesOneSpanWithoutTheUser(t *testing.T) {
 	t.Parallel()
 	spans := tracetest.NewSpanRecorder()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
@@ -122,7 +122,7 @@ func TestTheChainMakesOneSpanThatNamesNobody(t *testing.T) {
 	require.Len(t, spans.Ended(), 1)
 	span := spans.Ended()[0]
 	assert.Equal(t, "session check", span.Name())
-	assert.Equal(t, span.SpanContext().SpanID(), inner.SpanID(), "what a check asks is within the span")
+	assert.Equal(t, span.SpanContext().SpanID(), inner.SpanID(), "requests of the check are within the span")
 	attributes := fmt.Sprint(span.Attributes())
 	assert.Contains(t, attributes, "forward")
 	assert.Contains(t, attributes, "ok")
@@ -130,7 +130,7 @@ func TestTheChainMakesOneSpanThatNamesNobody(t *testing.T) {
 	assert.NotContains(t, attributes, "canary")
 }
 
-func TestWhatIsProbablyNotMeantIsWarnedOf(t *testing.T) {
+func TestProbableMistakesAreWarnedOf(t *testing.T) {
 	t.Parallel()
 	assert.Empty(t, allChecks(t, nil, nil).Warnings())
 	c := allChecks(t, nil, func(o *options) {

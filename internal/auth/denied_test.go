@@ -19,7 +19,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// denyList is the path of a file of that content.
+// denyList writes a file and returns its path.
 func denyList(t testing.TB, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "denied")
@@ -27,7 +27,7 @@ func denyList(t testing.TB, content string) string {
 	return path
 }
 
-// proxyDenying is the check proxy with that file.
+// proxyDenying configures the check proxy with a list of denied users.
 func proxyDenying(path string) auth.Config {
 	return auth.Config{
 		SessionCheck: setting.List{"proxy"}, TrustedProxies: proxies, DeniedUsersFile: path,
@@ -42,7 +42,7 @@ func denies(c *auth.Chain, name string) bool {
 	return errors.Is(err, auth.ErrForbidden)
 }
 
-func TestAListOfDeniedUsersIsOneNameALine(t *testing.T) {
+func TestEachLineOfTheListDeniesAUser(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, content string
@@ -68,7 +68,7 @@ func TestAListOfDeniedUsersIsOneNameALine(t *testing.T) {
 	}
 }
 
-func TestAFileThatCannotBeAListOfUsersIsRefused(t *testing.T) {
+func TestAnInvalidListOfDeniedUsersIsRefused(t *testing.T) {
 	t.Parallel()
 	for content, says := range map[string]string{
 		"\ufeffalice\n":                        "line 1 begins with a byte order mark",
@@ -88,7 +88,7 @@ func TestAFileThatCannotBeAListOfUsersIsRefused(t *testing.T) {
 	require.EqualError(t, c.Validate(), "DENIED_USERS_FILE must name a list of users that can be read: no such file or directory")
 }
 
-func TestANewListIsInUseWithinTenSecondsAndABadOneNever(t *testing.T) {
+func TestANewListIsUsedWithinTenSecondsAndAnInvalidOneIsNot(t *testing.T) {
 	t.Parallel()
 	path := denyList(t, "alice\n")
 	synctest.Test(t, func(t *testing.T) {
@@ -113,9 +113,9 @@ func TestANewListIsInUseWithinTenSecondsAndABadOneNever(t *testing.T) {
 		assert.False(t, denies(c, "alice"))
 		require.Equal(t, 1, changes)
 		step(os.WriteFile(path, []byte("\ufeffcarol\n"), 0o600))
-		assert.True(t, denies(c, "bob"), "what is no list changes nothing")
+		assert.True(t, denies(c, "bob"), "an invalid list changes nothing")
 		step(os.Remove(path))
-		assert.True(t, denies(c, "bob"), "nor does a file that is gone")
+		assert.True(t, denies(c, "bob"), "nor does a missing file")
 		require.Equal(t, 1, changes)
 		step(os.WriteFile(path, nil, 0o600))
 		assert.False(t, denies(c, "bob"), "an empty file denies nobody")

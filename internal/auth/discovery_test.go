@@ -22,7 +22,7 @@ func TestDiscovery(t *testing.T) {
 		{"an issuer with a slash", issuer + "/", document(issuer+"/", keysURL), ""},
 		{"plain http at a host that is listed", "http://keycloak:8080", document("http://keycloak:8080", "http://keycloak:8080/keys"), ""},
 		{"another issuer", issuer, document("https://canary.example", keysURL), "the document's issuer is not JWT_ISSUER"},
-		{"a slash too few", issuer, document(issuer+"/", keysURL), "differs from JWT_ISSUER in its trailing slash"},
+		{"a trailing slash too many", issuer, document(issuer+"/", keysURL), "differs from JWT_ISSUER in its trailing slash"},
 		{"keys without TLS", issuer, document(issuer, "http://issuer.example/keys"), "https"},
 		{"no keys", issuer, document(issuer, ""), "https"},
 		{"no document", issuer, "<html>canary", "JSON"},
@@ -37,14 +37,14 @@ func TestDiscovery(t *testing.T) {
 			})
 			requireCheck(t, j, test.says)
 			if test.says != "" {
-				assert.Equal(t, 1, p.count(), "the address is not asked")
+				assert.Equal(t, 1, p.count(), "the address is not fetched")
 				return
 			}
 			expect(t, j, withBearer(sign(jose.RS256, rsaKey(), kid("a"), good(claims{"iss": test.issuer}))), nil)
 			assert.Equal(t, 1, p.asked[strings.TrimSuffix(test.issuer, "/")+"/.well-known/openid-configuration"])
 			assert.Equal(t, 2, p.count())
 			expectSoon(t, j, withBearer(sign(jose.RS256, rsaKey(), kid("b"), good(claims{"iss": test.issuer}))), auth.ErrUnauthenticated)
-			assert.Equal(t, 4, p.count(), "an unknown kid asks again, for the document too")
+			assert.Equal(t, 4, p.count(), "an unknown kid causes a fetch, of the document too")
 		})
 	}
 }

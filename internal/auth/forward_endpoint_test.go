@@ -12,16 +12,16 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-func TestForwardCheckWantsARejection(t *testing.T) {
+func TestForwardCheckRequiresARejection(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, field string
 		answer      transport
 		says        string
 	}{
-		{"401 is well", "", answering(401, ""), ""},
-		{"403 is well", "", answering(403, ""), ""},
-		{"an empty document is well", "user", answering(200, "null"), ""},
+		{"401 is right", "", answering(401, ""), ""},
+		{"403 is right", "", answering(403, ""), ""},
+		{"an empty document is right", "user", answering(200, "null"), ""},
 		{"a user for nobody", "", answering(200, "", userHeader, "alice"), "FORWARD_URL accepts a request without any credential"},
 		{"200 without a user", "", answering(200, ""), "FORWARD_USER_HEADER"},
 		{"200 without a member", "user", answering(200, `{"name":"canary"}`), "FORWARD_USER_FIELD"},
@@ -45,7 +45,7 @@ func TestForwardCheckWantsARejection(t *testing.T) {
 	}
 }
 
-func TestOnlyTheEndpointsOwnFailuresAreHeldAgainstIt(t *testing.T) {
+func TestOnlyTheEndpointsOwnFailuresCountAgainstIt(t *testing.T) {
 	t.Parallel()
 	status := 0
 	f := newForward(t, func(*http.Request) (*http.Response, error) { return respond(status, "", userHeader, "alice"), nil }, nil)

@@ -37,7 +37,7 @@ func build(t testing.TB, c auth.Config, answers transport, change func(*auth.Con
 	return auth.New(c, d)
 }
 
-// newForward is the check forward whose endpoint answers so.
+// newForward makes the check forward, with answers of the endpoint.
 func newForward(t testing.TB, answers transport, change func(*auth.Config, *auth.Deps)) *auth.Chain {
 	t.Helper()
 	return build(t, auth.Config{
@@ -73,7 +73,7 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		{name: "403 names the user", status: 403, headers: []string{userHeader, "alice"}, user: "alice", want: auth.ErrForbidden},
 		{name: "signed out is null", field: "user.email", status: 200, body: `null`, want: auth.ErrUnauthenticated, says: "nobody is signed in"},
 		{name: "signed out is an empty object", field: "user.email", status: 200, body: ` {} `, want: auth.ErrUnauthenticated, says: "nobody is signed in"},
-		{name: "signed out is null on the way", field: "user.email", status: 200, body: `{"user":null,"session":null}`, want: auth.ErrUnauthenticated, says: "user.email"},
+		{name: "signed out is null on the path", field: "user.email", status: 200, body: `{"user":null,"session":null}`, want: auth.ErrUnauthenticated, says: "user.email"},
 		{name: "signed out is null at its end", field: "user.email", status: 200, body: `{"user":{"email":null}}`, want: auth.ErrUnauthenticated, says: "user.email"},
 
 		{name: "a placeholder for everybody is nobody", status: 200, headers: []string{userHeader, "Not supported currently. Use oid claim."}, want: auth.ErrUnauthenticated, says: "placeholder"},
@@ -88,9 +88,9 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		{name: "a page", status: 200, body: page, headers: []string{userHeader, "alice", "Content-Type", "Text/HTML; charset=utf-8"}, want: auth.ErrUnavailable, says: "HTML"},
 		{name: "a page of no type", status: 200, body: page, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable},
 		{name: "64 KiB and a byte", status: 200, body: strings.Repeat(" ", 64<<10+1), headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable, says: "too large"},
-		{name: "a header where a member is due", field: "user", status: 200, body: `{"a":1}`, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable, says: "no member user"},
+		{name: "the header but not the member", field: "user", status: 200, body: `{"a":1}`, headers: []string{userHeader, "alice"}, want: auth.ErrUnavailable, says: "no member user"},
 		{name: "an object", field: "user", status: 200, body: `{"user":{"id":"u"}}`, want: auth.ErrUnavailable, says: "FORWARD_USER_FIELD"},
-		{name: "an array on the way", field: "user.id", status: 200, body: `{"user":[{"id":"u"}]}`, want: auth.ErrUnavailable},
+		{name: "an array on the path", field: "user.id", status: 200, body: `{"user":[{"id":"u"}]}`, want: auth.ErrUnavailable},
 		{name: "an empty array", field: "user.id", status: 200, body: `[]`, want: auth.ErrUnavailable, says: "not an object"},
 		{name: "the member twice", field: "user", status: 200, body: `{"user":"alice","user":"bob"}`, want: auth.ErrUnavailable},
 	} {
@@ -108,7 +108,7 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 	}
 }
 
-// asked is what the endpoint was last asked, by a check that accepts alice.
+// asked makes a check that accepts alice, and returns the endpoint's last request.
 func asked(t testing.TB, change func(*auth.Config, *auth.Deps)) (f *auth.Chain, last func() *http.Request) {
 	var got *http.Request
 	f = newForward(t, func(r *http.Request) (*http.Response, error) {
@@ -131,7 +131,7 @@ func TestForwardPassesOnTheCredentialsAndTheirContext(t *testing.T) {
 		"X-Original-Url", "/x", "Accept", "text/html", "Traceparent", "forged", userHeader, "root", "X_Session_Token", "u",
 		"Content-Type", "application/json", "Proxy-Authorization", "Basic eDp5", "Connection", "close")
 	r.RemoteAddr, r.Host, r.URL.RawQuery = "10.0.0.1:9", "tokens.example", "x=1"
-	for range 2 { // nothing sticks
+	for range 2 { // no state is kept
 		expect(t, f, r, nil)
 		got := last()
 		assert.Equal(t, "GET https://backend.example/session", got.Method+" "+got.URL.String())
@@ -172,17 +172,17 @@ func TestForwardCredential(t *testing.T) {
 		{name: "a listed header twice is refused", headers: token, sent: []string{"X-Session-Token", "t", "X-Session-Token", "t"}, want: auth.ErrUnauthenticated},
 		{name: "any Authorization is one", sent: []string{"Authorization", "Basic eDp5"}, auth: "Basic eDp5"},
 		{name: "two Authorizations are refused", sent: []string{"Authorization", "Bearer a", "Authorization", "Bearer b"}, want: auth.ErrUnauthenticated},
-		{name: "all cookies go as they came", sent: []string{"Cookie", "a=1;b=2 ; a=3"}, cookie: "a=1;b=2 ; a=3"},
+		{name: "all cookies are passed on unchanged", sent: []string{"Cookie", "a=1;b=2 ; a=3"}, cookie: "a=1;b=2 ; a=3"},
 		{name: "listed cookies keep their order", cookies: setting.List{"s", "a"}, sent: []string{"Cookie", "a=1; x=2; s=3", "Cookie", "y=1; s=4"}, cookie: "a=1; s=3; s=4"},
-		{name: "a cookie of almost the name is another", cookies: setting.List{"s"}, sent: []string{"Cookie", "S=1; ss=1; s-=1; =s"}, want: auth.ErrNoCredential},
+		{name: "cookies of similar names are others", cookies: setting.List{"s"}, sent: []string{"Cookie", "S=1; ss=1; s-=1; =s"}, want: auth.ErrNoCredential},
 
 		{name: "Negotiate is no credential", sent: []string{"Authorization", "Negotiate YII="}, want: auth.ErrNoCredential},
 		{name: "NTLM is no credential", sent: []string{"Authorization", "ntlm\tTlR="}, want: auth.ErrNoCredential},
-		{name: "Negotiate stays here, the cookie goes", sent: []string{"Authorization", "nEGOTIATE YII=", "Cookie", "a=1"}, cookie: "a=1"},
-		{name: "Negotiate stays here, Bearer goes", sent: []string{"Authorization", "Bearer a", "Authorization", "Negotiate YII="}, auth: "Bearer a"},
+		{name: "Negotiate is dropped, the cookie passed on", sent: []string{"Authorization", "nEGOTIATE YII=", "Cookie", "a=1"}, cookie: "a=1"},
+		{name: "Negotiate is dropped, Bearer passed on", sent: []string{"Authorization", "Bearer a", "Authorization", "Negotiate YII="}, auth: "Bearer a"},
 		{name: "Negotiate behind another scheme", sent: []string{"Authorization", "Bearer a ,NTLM TlR=", "Cookie", "a=1"}, cookie: "a=1"},
-		{name: "a scheme that begins so is another", sent: []string{"Authorization", "Negotiated x"}, auth: "Negotiated x"},
-		{name: "a value that says so is none", sent: []string{"Authorization", "Bearer NTLM"}, auth: "Bearer NTLM"},
+		{name: "a scheme that begins like it is another", sent: []string{"Authorization", "Negotiated x"}, auth: "Negotiated x"},
+		{name: "a token of that name is not the scheme", sent: []string{"Authorization", "Bearer NTLM"}, auth: "Bearer NTLM"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f, last := asked(t, func(c *auth.Config, _ *auth.Deps) { c.Cookies, c.Headers = test.cookies, test.headers })
@@ -234,5 +234,5 @@ func TestForwardPassesTheListedSetCookiesOnWhateverTheStatus(t *testing.T) {
 	f := newForward(t, answering(200, "", userHeader, "alice", "Set-Cookie", "sid=2"), nil)
 	result, err := f.Authenticate(request("Cookie", "sid=1"))
 	require.NoError(t, err)
-	assert.Nil(t, result.SetCookies, "without FORWARD_SET_COOKIES all of them stay here")
+	assert.Nil(t, result.SetCookies, "without FORWARD_SET_COOKIES none is passed on")
 }

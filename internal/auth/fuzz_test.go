@@ -27,12 +27,12 @@ func FuzzJWT(f *testing.F) {
 		id, err := j.Authenticate(withBearer(token))
 		wellFormed(t, id, err)
 		if err == nil && id.Name != "alice" {
-			t.Errorf("let in as %q", id.Name)
+			t.Errorf("accepted as %q", id.Name)
 		}
 	})
 }
 
-// FuzzSignedJWT is about what comes after the signature: every header and payload is signed.
+// FuzzSignedJWT signs every header and payload, to get past the signature.
 func FuzzSignedJWT(f *testing.F) {
 	j := newJWT(f, withSecret)
 	for _, payload := range []string{"{}", goodWith(`"a":1`), goodWith(`"sub":"bob"`), `{"exp":1e9}`, `null`, `[]`, goodWith(`"nbf":-1.5e3`), strings.Replace(goodWith(`"a":1`), `"alice"`, "-0", 1)} {
@@ -68,18 +68,18 @@ func FuzzJWKS(f *testing.F) {
 			id, err := j.Authenticate(withBearer(token))
 			wellFormed(t, id, err)
 			if err == nil {
-				t.Error("let in by a key that is not in the set")
+				t.Error("accepted by a key that is not in the set")
 			}
 		}
 	})
 }
 
-// wellFormed fails the test unless a result is one that a check may give.
+// wellFormed fails the test for a result that no check may return.
 func wellFormed(t *testing.T, result auth.Result, err error) {
 	t.Helper()
 	name := result.Name
 	if err == nil && strings.TrimSpace(name) == "" || len(name) > 256 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
-		t.Errorf("let in as %q", name)
+		t.Errorf("accepted as %q", name)
 	}
 	known := 0
 	for _, sentinel := range []error{auth.ErrNoCredential, auth.ErrUnauthenticated, auth.ErrForbidden, auth.ErrUnavailable} {
@@ -88,7 +88,7 @@ func wellFormed(t *testing.T, result auth.Result, err error) {
 		}
 	}
 	if err != nil && known != 1 {
-		t.Errorf("%d verdicts in %v", known, err)
+		t.Errorf("%d sentinels in %v", known, err)
 	}
 }
 
@@ -127,7 +127,7 @@ func FuzzForwardSetCookies(f *testing.F) {
 		result, err := fw.Authenticate(request("Cookie", "a=1"))
 		wellFormed(t, result, err)
 		for _, line := range result.SetCookies {
-			// How a browser reads it decides.
+			// As a browser reads it.
 			cookies := (&http.Response{Header: http.Header{"Set-Cookie": {line}}}).Cookies()
 			if len(cookies) > 0 && cookies[0].Name != "sid" || !slices.Contains([]string{first, second}, line) || strings.ContainsAny(line, "\r\n\x00") {
 				t.Errorf("passed on: %q", line)

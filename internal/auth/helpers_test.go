@@ -20,7 +20,7 @@ import (
 var quiet = slog.New(slog.DiscardHandler)
 
 func TestMain(m *testing.M) {
-	// FIPS 140 mode gathers its entropy by the clock, which is fake in a bubble.
+	// In FIPS 140 mode, entropy comes from the clock, which is fake in a bubble.
 	rsaKey()
 	otherRSA()
 	goleak.VerifyTestMain(m)
@@ -33,7 +33,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// request is a POST /token with headers given as name and value in turn.
+// request returns a POST /token with headers: name, value, …
 func request(headers ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/token", nil)
 	for i := 0; i < len(headers); i += 2 {
@@ -44,7 +44,7 @@ func request(headers ...string) *http.Request {
 
 func withBearer(token string) *http.Request { return request("Authorization", "Bearer "+token) }
 
-// expect asks the checks, and returns whom they name.
+// expect requires an error, or nil.
 func expect(t testing.TB, c *auth.Chain, r *http.Request, want error, why ...any) auth.Result {
 	t.Helper()
 	result, err := c.Authenticate(r)
@@ -74,7 +74,7 @@ func requireCheck(t testing.TB, c *auth.Chain, says string) {
 
 func state(c *auth.Chain) string { return c.Dependencies()[0].State() }
 
-// transport answers in place of a network, so that time in a test can stand still.
+// transport replaces the network, so that tests can use a fake clock.
 type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -28,7 +28,7 @@ func introspectionConfig() auth.Config {
 	}}
 }
 
-// newIntrospection is the check introspection whose endpoint answers so.
+// newIntrospection makes the check introspection, with answers of the endpoint.
 func newIntrospection(t testing.TB, answers transport, change func(*auth.IntrospectionConfig)) *auth.Chain {
 	t.Helper()
 	return build(t, introspectionConfig(), answers, func(c *auth.Config, _ *auth.Deps) {
@@ -62,8 +62,8 @@ func TestIntrospectionReadsTheAnswer(t *testing.T) {
 
 		{name: "an inactive token", body: `{"active":false}`, want: auth.ErrUnauthenticated, says: "not active"},
 		{name: "an inactive token, whatever else", body: `{"active":false,"exp":"x","aud":7,"token_type":1}`, want: auth.ErrUnauthenticated},
-		{name: "an ended token", body: fmt.Sprintf(`,"exp":%d`, past), want: auth.ErrUnauthenticated, says: "exp"},
-		{name: "a token that ended in 1970", body: `,"exp":0`, want: auth.ErrUnauthenticated},
+		{name: "an expired token", body: fmt.Sprintf(`,"exp":%d`, past), want: auth.ErrUnauthenticated, says: "exp"},
+		{name: "a token that expired in 1970", body: `,"exp":0`, want: auth.ErrUnauthenticated},
 		{name: "a token of the future", body: fmt.Sprintf(`,"nbf":%d`, now.Unix()+30), want: auth.ErrUnauthenticated, says: "nbf"},
 		{name: "another audience", body: `,"aud":["x"]`, aud: "y", want: auth.ErrUnauthenticated, says: "INTROSPECTION_AUDIENCE"},
 		{name: "no user, as of client credentials", body: `{"active":true,"client_id":"c"}`, want: auth.ErrUnauthenticated, says: "INTROSPECTION_SUBJECT_FIELD"},
@@ -128,7 +128,7 @@ func TestIntrospectionAcceptsAccessTokensAlone(t *testing.T) {
 	}
 }
 
-func TestTheEndpointsHealthIsNotJudgedByTheToken(t *testing.T) {
+func TestTheStateOfTheIntrospectionEndpointDoesNotDependOnTokens(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		state  string
@@ -189,7 +189,7 @@ func TestIntrospectionAsksAsRFC7662AndRFC6749Say(t *testing.T) {
 func TestIntrospectionCredential(t *testing.T) {
 	t.Parallel()
 	i := newIntrospection(t, func(*http.Request) (*http.Response, error) {
-		t.Error("asked about what is no token")
+		t.Error("asked about a malformed token")
 		return respond(500, ""), nil
 	}, nil)
 	for authorization, want := range map[string]error{
@@ -222,7 +222,7 @@ func TestIntrospectionRemembersATokenUntilItEnds(t *testing.T) {
 	})
 }
 
-func TestIntrospectionCheckWantsARejection(t *testing.T) {
+func TestIntrospectionCheckRequiresARejection(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		status     int

@@ -17,7 +17,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// tenants is several issuers by discovery, one provider each.
+// tenants are issuers by their hosts.
 type tenants map[string]*provider
 
 func (ts tenants) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -69,8 +69,8 @@ func TestEachIssuersTokensAreVerifiedWithItsOwnKeysAlone(t *testing.T) {
 	})
 }
 
-// A stranger's token of a key that nobody has uses up the fetch that tokens may ask for in 10 seconds.
-func TestAStrangerNeverTurnsARotationIntoSignOuts(t *testing.T) {
+// A forged token uses up the one fetch that tokens may cause in 10 seconds.
+func TestAForgedTokenDuringARotationSignsNobodyOut(t *testing.T) {
 	t.Parallel()
 	for _, junk := range []string{"stranger", "b"} {
 		inBubble(t, func(t *testing.T) {
@@ -88,20 +88,20 @@ func TestAStrangerNeverTurnsARotationIntoSignOuts(t *testing.T) {
 				for range 3 {
 					time.Sleep(time.Second)
 					expect(t, j, token("b", "alice"), auth.ErrUnavailable)
-					expect(t, j, forged, auth.ErrUnavailable, "which may be of a new key too")
+					expect(t, j, forged, auth.ErrUnavailable, "it may be of a new key too")
 				}
 				assert.Equal(t, before+1, p.count(), "one fetch in 10 s")
 				time.Sleep(8 * time.Second)
 				assert.Equal(t, before+2, p.count(), "the next one does not wait for a request")
 				expect(t, j, token("b", "alice"), nil)
 				_, err = j.Authenticate(forged)
-				require.ErrorContains(t, err, "unknown key", "the second fetch began after this token had come")
+				require.ErrorContains(t, err, "unknown key", "the second fetch began after this token was first seen")
 			})
 		})
 	}
 }
 
-func TestANewKeyUnderAnOldNameIsFetched(t *testing.T) {
+func TestANewKeyUnderAnOldKidIsFetched(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T) {
 		p := &provider{document: jwks("a", &rsaKey().PublicKey)}
@@ -115,11 +115,11 @@ func TestANewKeyUnderAnOldNameIsFetched(t *testing.T) {
 			_, err := j.Authenticate(withBearer(sign(jose.RS256, rsaKey(), kid("a"), good())))
 			require.ErrorContains(t, err, "signature is not valid")
 		}
-		assert.Equal(t, asked, p.count(), "forged tokens do not make fetches of a set that is new")
+		assert.Equal(t, asked, p.count(), "forged tokens cause no fetch right after another")
 	})
 }
 
-func TestAHangingIssuerHoldsUpFewAndNotForLong(t *testing.T) {
+func TestAHangingIssuerDelaysFewCallersAndNotForLong(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T) {
 		p := &provider{document: jwks("a", &rsaKey().PublicKey)}
@@ -142,7 +142,7 @@ func TestAHangingIssuerHoldsUpFewAndNotForLong(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		assert.Equal(t, map[time.Duration]int{0: 1100 - 64}, took, "most are not kept waiting")
+		assert.Equal(t, map[time.Duration]int{0: 1100 - 64}, took, "most do not wait")
 		expect(t, j, known, nil)
 		waits.Wait()
 		assert.Equal(t, map[time.Duration]int{0: 1100 - 64, 2 * time.Second: 64}, took)

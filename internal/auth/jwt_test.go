@@ -40,7 +40,7 @@ func TestWhereTheJWTIsLookedFor(t *testing.T) {
 		{name: "an empty header is none, the bearer counts", headers: []string{assertion, "", "Authorization", "Bearer " + alice}, user: "alice"},
 
 		{name: "a scheme that begins like Bearer", headers: []string{"Authorization", "BearerX " + alice}, want: auth.ErrNoCredential},
-		{name: "a cookie of one quote", headers: []string{"Cookie", `session="`}, want: auth.ErrUnauthenticated},
+		{name: "a cookie that is one quote", headers: []string{"Cookie", `session="`}, want: auth.ErrUnauthenticated},
 		{name: "an empty cookie", headers: []string{"Cookie", "session="}, want: auth.ErrNoCredential},
 		{name: "a cookie of another case", headers: []string{"Cookie", "Session=" + alice}, want: auth.ErrNoCredential},
 		{name: "a cookie of a longer name", headers: []string{"Cookie", "xsession=" + alice + "; sessionx=" + alice}, want: auth.ErrNoCredential},
@@ -50,7 +50,7 @@ func TestWhereTheJWTIsLookedFor(t *testing.T) {
 		{name: "two bearers", headers: []string{"Authorization", "Bearer " + alice, "Authorization", "Bearer " + alice}, want: auth.ErrUnauthenticated},
 		{name: "two cookies of the name", headers: []string{"Cookie", "session=" + alice + "; session=" + bob}, want: auth.ErrUnauthenticated},
 		{name: "two cookies of the name, one empty", headers: []string{"Cookie", "session=; session=" + alice}, want: auth.ErrUnauthenticated},
-		{name: "a cookie beyond all bounds", headers: []string{"Cookie", "session=" + strings.Repeat("x", 100<<10)}, want: auth.ErrUnauthenticated},
+		{name: "a cookie that is too long", headers: []string{"Cookie", "session=" + strings.Repeat("x", 100<<10)}, want: auth.ErrUnauthenticated},
 		{name: "two headers", headers: []string{assertion, alice, assertion, alice}, want: auth.ErrUnauthenticated},
 		{name: "a header of garbage does not fall back on the bearer", headers: []string{assertion, "x", "Authorization", "Bearer " + alice}, want: auth.ErrUnauthenticated},
 	} {
@@ -67,7 +67,7 @@ func TestWhereTheJWTIsLookedFor(t *testing.T) {
 	})
 }
 
-func TestJWTOptionsThatWiden(t *testing.T) {
+func TestJWTOptionsThatAcceptMore(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		change func(*options)
@@ -93,13 +93,13 @@ func TestJWTOptionsThatWiden(t *testing.T) {
 	}
 }
 
-func TestAnIssuerThatIsNoNameIsRefusedWhereAnyIsAccepted(t *testing.T) {
+func TestAnIssuerThatIsNotAStringIsRefusedEvenIfAnyIsAccepted(t *testing.T) {
 	t.Parallel()
 	j := newJWT(t, func(o *options) { withSecret(o); o.Issuers = nil })
 	expect(t, j, withBearer(sign(jose.HS256, hmacKey, nil, good(claims{"iss": []string{issuer}}))), auth.ErrUnauthenticated)
 }
 
-func TestANewKeyFileTakesThePlaceOfTheOldAtOnce(t *testing.T) {
+func TestANewKeyFileReplacesTheOldOneAtOnce(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "key.pem")
 	write := func(content string) { require.NoError(t, os.WriteFile(path, []byte(content), 0o600)) }
@@ -125,6 +125,6 @@ func TestANewKeyFileTakesThePlaceOfTheOldAtOnce(t *testing.T) {
 
 	write(publicPEM(&otherRSA().PublicKey))
 	require.NoError(t, file.Reload(t.Context()))
-	expect(t, j, older, auth.ErrUnauthenticated, "a remembered token of the retired key is refused on the dot")
+	expect(t, j, older, auth.ErrUnauthenticated, "a remembered token of the old key is refused at once")
 	expect(t, j, newer, nil)
 }

@@ -24,10 +24,10 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-// keys is a key set written by hand.
+// keys returns a key set.
 func keys(all ...any) string { return string(must(json.Marshal(claims{"keys": all}))) }
 
-// jwk is an RSA key named "k" with a member changed or more.
+// jwk returns an RSA key with the kid k, with changes.
 func jwk(change ...claims) claims {
 	all := claims{"kty": "RSA", "kid": "k", "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(rsaKey().N.Bytes())}
 	for _, with := range change {
@@ -36,7 +36,7 @@ func jwk(change ...claims) claims {
 	return all
 }
 
-func TestKeysAsIssuersWriteThem(t *testing.T) {
+func TestKeysAreReadAsIssuersWriteThem(t *testing.T) {
 	t.Parallel()
 	raw, modulus, short := base64.RawURLEncoding.EncodeToString, rsaKey().N.Bytes(), shortEC()
 	ed := func(alg string) claims {
@@ -53,9 +53,9 @@ func TestKeysAsIssuersWriteThem(t *testing.T) {
 		{"a key for signatures", jwk(claims{"use": "sig", "key_ops": []string{"verify"}}), named, nil},
 		{"a use that is empty", jwk(claims{"use": ""}), named, nil},
 		{"a key of the same algorithm", jwk(claims{"alg": "PS256"}), sign(jose.PS256, rsaKey(), kid("k"), good()), nil},
-		{"odd certificates and members nobody knows", jwk(claims{"x5c": []string{"!"}, "x5t": "!", "x5u": "::", "exp": 1}), named, nil},
+		{"malformed certificates and unknown members", jwk(claims{"x5c": []string{"!"}, "x5t": "!", "x5u": "::", "exp": 1}), named, nil},
 		{"a token without kid is tried with every key", jwk(), rs(nil), nil},
-		{"a lone key without a name", jwk(claims{"kid": nil}), rs(kid("whatever")), nil},
+		{"a lone key without kid", jwk(claims{"kid": nil}), rs(kid("whatever")), nil},
 		{"two keys of one id", jwk(claims{"kid": "other"}), rs(kid("other")), nil},
 		{"n with padding", jwk(claims{"n": base64.URLEncoding.EncodeToString(modulus)}), named, nil},
 		{"n in standard base64", jwk(claims{"n": base64.StdEncoding.EncodeToString(modulus)}), named, nil},
@@ -83,7 +83,7 @@ func TestKeysAsIssuersWriteThem(t *testing.T) {
 			other := jose.JSONWebKey{Key: &ecKey().PublicKey, KeyID: "other"}
 			j := newJWT(t, func(o *options) { o.JWKSURL, o.Transport = keysURL, answering(200, "\ufeff"+keys(test.key, other)) })
 			require.NoError(t, check(t, j), "the other key is there")
-			expectSoon(t, j, withBearer(sign(jose.ES256, ecKey(), kid("other"), good())), nil, "an unusable key does not spoil the others")
+			expectSoon(t, j, withBearer(sign(jose.ES256, ecKey(), kid("other"), good())), nil, "an unusable key does not affect the others")
 			expectSoon(t, j, withBearer(test.token), test.want)
 		})
 	}
@@ -137,11 +137,11 @@ func TestEachKeyThatCannotBeUsedIsNamedOnce(t *testing.T) {
 		}
 		assert.NotContains(t, logged.String()+strings.Join(warnings, ""), "canary")
 		p.set(func(p *provider) { p.document = keys(claims{"kty": "oct", "kid": "k"}) })
-		require.ErrorContains(t, check(t, j), "it is a symmetric key", "named where none is left, too")
+		require.ErrorContains(t, check(t, j), "it is a symmetric key", "also if no key is left")
 	})
 }
 
-func TestSecretsAndPEMAsTheyAreHandedOver(t *testing.T) {
+func TestSecretsInBase64AndPEMWithEscapedNewlines(t *testing.T) {
 	t.Parallel()
 	raw := bytes.Repeat([]byte{0xfb, 0xff}, 16) // both alphabets differ on it
 	for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding, base64.RawStdEncoding, base64.RawURLEncoding} {

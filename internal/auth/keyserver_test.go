@@ -22,7 +22,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/auth"
 )
 
-// provider is an issuer in place of a network. It counts what it is asked.
+// provider is a fake issuer that counts its requests.
 type provider struct {
 	mu        sync.Mutex
 	document  string // the key set
@@ -74,7 +74,7 @@ const keysURL = "https://issuer.example/keys"
 
 func (p *provider) use(o *options) { o.JWKSURL, o.Transport = keysURL, p }
 
-// jwks is a key set of public keys given as id and key in turn.
+// jwks returns a key set: id, key, …
 func jwks(idsAndKeys ...any) string {
 	var set jose.JSONWebKeySet
 	for i := 0; i < len(idsAndKeys); i += 2 {
@@ -85,7 +85,7 @@ func jwks(idsAndKeys ...any) string {
 
 func kid(id string) claims { return claims{"kid": id} }
 
-// running starts the background refresh and ends it with the test, inside a bubble.
+// running calls f while keys are refreshed in the background, inside a bubble.
 func running(t *testing.T, j *auth.Chain, f func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -111,7 +111,7 @@ func TestKeysAreFetchedInTheBackgroundAndRotated(t *testing.T) {
 			expect(t, j, older, nil)
 			requireCheck(t, j, "")
 			expect(t, j, older, nil)
-			assert.EqualValues(t, 1, series(t, reg, "tokenvend_session_remembered_total")["jwt"], "an unchanged set keeps what it accepted")
+			assert.EqualValues(t, 1, series(t, reg, "tokenvend_session_remembered_total")["jwt"], "an unchanged set keeps sessions remembered")
 			time.Sleep(4 * time.Minute)
 			assert.EqualValues(t, 240, series(t, reg, "tokenvend_session_keyset_age_seconds")[""])
 			assert.Equal(t, 2, p.count(), "no request, no fetch before it is due")
@@ -124,9 +124,9 @@ func TestKeysAreFetchedInTheBackgroundAndRotated(t *testing.T) {
 			newer := withBearer(sign(jose.RS256, otherRSA(), kid("b"), good(claims{"exp": int64(4e9)})))
 			expect(t, j, newer, nil, "a new kid is fetched at once")
 			require.Equal(t, 4, p.count())
-			expect(t, j, older, auth.ErrUnauthenticated, "the retired key's remembered token is rejected on the dot")
+			expect(t, j, older, auth.ErrUnauthenticated, "the retired key's remembered token is rejected at once")
 			assert.Contains(t, state(j), "1 keys, fetched 0s ago; ok")
-			expect(t, j, withBearer(sign(jose.HS256, hmacKey, claims{"alg": "RS256", "kid": "a"}, good())), auth.ErrUnavailable, "the retired key's name alone says nothing")
+			expect(t, j, withBearer(sign(jose.HS256, hmacKey, claims{"alg": "RS256", "kid": "a"}, good())), auth.ErrUnavailable, "the retired key's kid alone proves nothing")
 		})
 	})
 }
@@ -159,27 +159,27 @@ func TestTheOldKeysOutliveAnOutageForADay(t *testing.T) {
 
 				time.Sleep(24*time.Hour - time.Since(start))
 				expect(t, j, token("a"), nil, "known keys serve for a day")
-				expect(t, j, token("unknown"), auth.ErrUnavailable, "of an unknown one nothing can be said")
+				expect(t, j, token("unknown"), auth.ErrUnavailable, "an unknown key may be a new one")
 				time.Sleep(10*time.Second + time.Nanosecond)
 				for _, r := range []*http.Request{token("a"), early} {
 					expect(t, j, r, auth.ErrUnavailable, "after a day they are too old")
 				}
 				assert.True(t, j.Ready(), "an outage takes no replica out of the balancer")
 				assert.NotContains(t, logged.String(), "canary")
-				assert.Equal(t, 1, strings.Count(logged.String(), "level=WARN"), "told once")
+				assert.Equal(t, 1, strings.Count(logged.String(), "level=WARN"), "logged once")
 			})
 		})
 	}
 }
 
-func TestWhoeverWaitsJoinsOneFetch(t *testing.T) {
+func TestWaitingCallersShareOneFetch(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T) {
 		p := &provider{document: jwks("a", &rsaKey().PublicKey), delay: time.Second}
 		j := newJWT(t, p.use)
 		leaves, leave := context.WithCancel(t.Context())
 		var wait sync.WaitGroup
-		wait.Go(func() { // it starts the fetch, and its leaving must not end it
+		wait.Go(func() { // this one starts the fetch, which must not end when it leaves
 			_, err := j.Authenticate(withBearer(sign(jose.RS256, rsaKey(), kid("a"), good())).WithContext(leaves))
 			assert.ErrorIs(t, err, auth.ErrUnavailable)
 		})
@@ -197,7 +197,7 @@ func TestWhoeverWaitsJoinsOneFetch(t *testing.T) {
 	})
 }
 
-func TestAKeyNewerThanTheFetchUnderWayIsFoundByTheNext(t *testing.T) {
+func TestAKeyNewerThanTheFetchUnderWayIsFoundByTheNextOne(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T) {
 		p := &provider{document: jwks("a", &rsaKey().PublicKey), delay: 900 * time.Millisecond}

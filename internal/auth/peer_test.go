@@ -14,7 +14,7 @@ import (
 
 var proxies = setting.Prefixes{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 
-func TestTheClientIsTheLastHopThatNoTrustedProxyIs(t *testing.T) {
+func TestTheClientIsTheLastHopThatIsNotATrustedProxy(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, peer string
@@ -24,18 +24,18 @@ func TestTheClientIsTheLastHopThatNoTrustedProxyIs(t *testing.T) {
 		{"a peer that is not trusted, whatever it says", "203.0.113.1:9", []string{"198.51.100.1"}, "203.0.113.1"},
 		{"a trusted peer that says nothing", "10.0.0.1:9", nil, "10.0.0.1"},
 		{"a peer written as IPv6", "[::ffff:10.0.0.1]:9", []string{"198.51.100.1"}, "198.51.100.1"},
-		{"what the caller put in front", "10.0.0.1:9", []string{"1.1.1.1, 198.51.100.1"}, "198.51.100.1"},
+		{"entries that the caller added", "10.0.0.1:9", []string{"1.1.1.1, 198.51.100.1"}, "198.51.100.1"},
 		{"several proxies", "10.0.0.1:9", []string{"1.1.1.1, 198.51.100.1 ,\t10.0.0.3,10.0.0.2"}, "198.51.100.1"},
 		{"several lines", "10.0.0.1:9", []string{"1.1.1.1", "198.51.100.1, 10.0.0.3", "10.0.0.2"}, "198.51.100.1"},
 		{"proxies alone", "10.0.0.1:9", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
 		{"an IPv4 address with a port", "10.0.0.1:9", []string{"203.0.113.7:51234"}, "203.0.113.7"},
 		{"an IPv6 address in brackets", "10.0.0.1:9", []string{"[2001:db8::1]"}, "2001:db8::1"},
 		{"an IPv6 address with a port", "10.0.0.1:9", []string{"[2001:db8::1]:443"}, "2001:db8::1"},
-		{"a zone is text of the caller's", "10.0.0.1:9", []string{"fe80::1%\x1b[31m"}, "fe80::1"},
-		{"a word ends the walk at the last trusted hop", "10.0.0.1:9", []string{"1.1.1.1, unix:, 10.0.0.3"}, "10.0.0.3"},
-		{"an empty entry ends the walk", "10.0.0.1:9", []string{"1.1.1.1, , 10.0.0.3"}, "10.0.0.3"},
-		{"an empty last entry ends the walk", "10.0.0.1:9", []string{"1.1.1.1,"}, "10.0.0.1"},
-		{"a port that is none", "10.0.0.1:9", []string{"203.0.113.7:99999"}, "10.0.0.1"},
+		{"a zone, which may be any text", "10.0.0.1:9", []string{"fe80::1%\x1b[31m"}, "fe80::1"},
+		{"a word ends the search at the last trusted hop", "10.0.0.1:9", []string{"1.1.1.1, unix:, 10.0.0.3"}, "10.0.0.3"},
+		{"an empty entry ends the search", "10.0.0.1:9", []string{"1.1.1.1, , 10.0.0.3"}, "10.0.0.3"},
+		{"an empty last entry ends the search", "10.0.0.1:9", []string{"1.1.1.1,"}, "10.0.0.1"},
+		{"an invalid port", "10.0.0.1:9", []string{"203.0.113.7:99999"}, "10.0.0.1"},
 		{"IPv4 in brackets", "10.0.0.1:9", []string{"[203.0.113.7]"}, "10.0.0.1"},
 		{"half a bracket", "10.0.0.1:9", []string{"[2001:db8::1"}, "10.0.0.1"},
 		{"no address at all", "@", []string{"203.0.113.7"}, "unknown"},
@@ -49,7 +49,7 @@ func TestTheClientIsTheLastHopThatNoTrustedProxyIs(t *testing.T) {
 	}
 }
 
-func TestTheSchemeIsThatOfTheConnectionOrWhatATrustedPeerSays(t *testing.T) {
+func TestTheSchemeComesFromTheConnectionOrATrustedPeer(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, peer string
@@ -88,11 +88,11 @@ func FuzzXForwardedFor(f *testing.F) {
 		}
 		r.Header = http.Header{"X-Forwarded-For": {first, second + ",198.51.100.1, 10.0.0.2"}}
 		if ip := auth.ClientIP(r, proxies); ip != "198.51.100.1" {
-			t.Errorf("what stands in front chose %s", ip)
+			t.Errorf("forged entries chose %s", ip)
 		}
 		r.RemoteAddr = "203.0.113.1:9"
 		if ip := auth.ClientIP(r, proxies); ip != "203.0.113.1" {
-			t.Errorf("a stranger chose %s", ip)
+			t.Errorf("an untrusted peer chose %s", ip)
 		}
 	})
 }

@@ -28,17 +28,17 @@ func TestARememberedTokenIsRefusedAtTheMomentItEnds(t *testing.T) {
 			expect(t, j, r, nil, name)
 
 			time.Sleep(time.Until(exp.Add(leeway)) - time.Nanosecond)
-			expect(t, j, r, nil, "%s: still good a nanosecond before", name)
+			expect(t, j, r, nil, "%s: valid a nanosecond before", name)
 			time.Sleep(time.Nanosecond)
-			expect(t, j, r, auth.ErrUnauthenticated, "%s: on the dot", name)
+			expect(t, j, r, auth.ErrUnauthenticated, "%s: expired", name)
 			_, err := newJWT(t, func(o *options) { withSecret(o); o.Leeway = leeway }).Authenticate(r)
-			require.ErrorIs(t, err, auth.ErrUnauthenticated, "%s: and so says a check that never saw it", name)
+			require.ErrorIs(t, err, auth.ErrUnauthenticated, "%s: as for a check that never saw it", name)
 		}
 		synctest.Wait()
 	})
 }
 
-func TestAVerdictIsRememberedForAMinuteAtMost(t *testing.T) {
+func TestAnAcceptedSessionIsRememberedForAMinuteAtMost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewRegistry()
@@ -59,12 +59,12 @@ func TestAVerdictIsRememberedForAMinuteAtMost(t *testing.T) {
 		assert.EqualValues(t, 2, hits(), "and still just before the minute is over")
 		time.Sleep(time.Nanosecond)
 		ask()
-		assert.EqualValues(t, 2, hits(), "but verified anew after it")
+		assert.EqualValues(t, 2, hits(), "but it is verified again after it")
 		synctest.Wait()
 	})
 }
 
-func TestARefusalIsNotRemembered(t *testing.T) {
+func TestARejectionIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		j := newJWT(t, func(o *options) { withSecret(o); o.Leeway = 0 })

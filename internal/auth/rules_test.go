@@ -36,9 +36,9 @@ func TestRequiredClaims(t *testing.T) {
 		{"any other backslash is one", `a=DOMAIN\user`, `"a":"DOMAIN\\user"`, ""},
 
 		{"one of two rules", "role=doctor,org=x", `"role":"doctor"`, "org"},
-		{"a string that only begins with the value", "role=doctor", `"role":"doctor nurse"`, "role"},
+		{"a string that begins with the value", "role=doctor", `"role":"doctor nurse"`, "role"},
 		{"another case", "role=doctor", `"role":"Doctor"`, "role"},
-		{"scope that begins so", "scope=imaging", `"scope":"imaging:write"`, "scope"},
+		{"a scope that begins with the value", "scope=imaging", `"scope":"imaging:write"`, "scope"},
 		{"an array in an array", "groups=imaging", `"groups":[["imaging"]]`, "groups"},
 		{"words in an array", "scope=imaging", `"scope":["openid imaging"]`, "scope"},
 		{"the other boolean", "email_verified=true", `"email_verified":false`, "email_verified"},
@@ -62,7 +62,7 @@ func TestRequiredClaims(t *testing.T) {
 				require.ErrorContains(t, err, "required claim "+test.missing+" ")
 				require.ErrorContains(t, err, "JWT_REQUIRED_CLAIMS")
 			}
-			expect(t, j, withBearer(sign(jose.HS256, strings.ToUpper(hmacKey), nil, good())), auth.ErrUnauthenticated, "an unsigned token is never told what it lacks")
+			expect(t, j, withBearer(sign(jose.HS256, strings.ToUpper(hmacKey), nil, good())), auth.ErrUnauthenticated, "the signature is checked first")
 		})
 	}
 	for _, rules := range []string{"role", "=x", "role=", "role=a|", "role=a,", "a..b=c", ".a=b", "a.=b", ""} {

@@ -143,7 +143,7 @@ func TestNoPanicShowsIt(t *testing.T) {
 	}
 }
 
-func TestEqualComparesContentsAndTheOperatorCopies(t *testing.T) {
+func TestEqualComparesContentsAndTheOperatorIdentity(t *testing.T) {
 	v, same := secret.New("a"), secret.New("a")
 	assert.Equal(t, "a", v.Reveal())
 	assert.Empty(t, secret.Value{}.Reveal())

@@ -27,7 +27,7 @@ func write(t *testing.T, path, content string) {
 	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 }
 
-// file is a Source with its file.
+// file makes a file and its Source.
 func file(t *testing.T, content string) (s secret.Source, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "secret")
@@ -37,7 +37,7 @@ func file(t *testing.T, content string) (s secret.Source, path string) {
 	return s, path
 }
 
-func TestAFileIsReadAsItIsMeant(t *testing.T) {
+func TestTheContentOfAFileIsTrimmedAndChecked(t *testing.T) {
 	pem := "-----BEGIN PUBLIC KEY-----\nabc\n-----END PUBLIC KEY-----"
 	for name, row := range map[string]struct{ content, value, fault string }{
 		"no newline":                  {"abc", "abc", ""},
@@ -45,7 +45,7 @@ func TestAFileIsReadAsItIsMeant(t *testing.T) {
 		"CRLF":                        {"abc\r\n", "abc", ""},
 		"a CR alone":                  {"abc\r", "abc", ""},
 		"spaces stay":                 {" abc ", " abc ", ""},
-		"PEM ends as it likes":        {pem + " \n\n\n", pem + " \n\n", ""},
+		"PEM with more newlines":      {pem + " \n\n\n", pem + " \n\n", ""},
 		"a file of the largest size":  {strings.Repeat("a", 1<<20), strings.Repeat("a", 1<<20), ""},
 		"two newlines":                {"abc\n\n", "", "more than one newline"},
 		"two CRLF":                    {"abc\r\n\r\n", "", "more than one newline"},
@@ -89,13 +89,13 @@ func TestATextFileMayBeEmpty(t *testing.T) {
 	assert.Equal(t, "\na\n\n", v.Get().Reveal())
 }
 
-// block makes a file block its reader, as a hung mount does: a pipe whose writer is silent. The reading ends,
-// with that content, when release is called.
+// block replaces a file by a pipe with a silent writer, which blocks its reader as a hung mount does. The reading ends
+// when release is called, with that content.
 func block(t *testing.T, path string) (release func(content string)) {
 	t.Helper()
 	_ = os.Remove(path)
 	require.NoError(t, syscall.Mkfifo(path, 0o600))
-	writer, err := os.OpenFile(path, os.O_RDWR, 0) // which waits for no reader
+	writer, err := os.OpenFile(path, os.O_RDWR, 0) // does not wait for a reader
 	require.NoError(t, err)
 	return func(content string) {
 		_, err = writer.WriteString(content)
@@ -104,7 +104,7 @@ func block(t *testing.T, path string) (release func(content string)) {
 	}
 }
 
-func TestAFileThatBlocksHoldsUpNobody(t *testing.T) {
+func TestABlockingFileDelaysNobody(t *testing.T) {
 	v, path := file(t, "one")
 	release := block(t, path)
 	for range 3 {
@@ -122,11 +122,11 @@ func TestAFileThatBlocksHoldsUpNobody(t *testing.T) {
 	}, time.Minute, time.Millisecond)
 }
 
-func TestAFileInPlaceOfAPipeThatNobodyWritesToIsRead(t *testing.T) {
+func TestAFileThatReplacesASilentPipeIsRead(t *testing.T) {
 	v, path := file(t, "one")
 	require.NoError(t, os.Remove(path))
 	require.NoError(t, syscall.Mkfifo(path, 0o600))
-	require.ErrorContains(t, v.Reload(t.Context()), "did not answer in time", "and is not taken for an empty file")
+	require.ErrorContains(t, v.Reload(t.Context()), "did not answer in time", "it is not an empty file")
 	require.NoError(t, os.Remove(path))
 	write(t, path, "two")
 	require.NoError(t, v.Reload(t.Context()))
@@ -159,10 +159,10 @@ func TestASourceIsIdenticalUntilItsContentChanges(t *testing.T) {
 	write(t, path, "two")
 	require.NoError(t, v.Reload(t.Context()))
 	assert.Equal(t, "two", v.Get().Reveal())
-	assert.Equal(t, "one", one.Reveal(), "a value that someone holds stays as it is")
+	assert.Equal(t, "one", one.Reveal(), "a Value does not change")
 }
 
-func TestWhatIsNoFileIsNotRead(t *testing.T) {
+func TestSourcesWithoutAFileAreNotReloaded(t *testing.T) {
 	var none, inline secret.Source
 	require.NoError(t, inline.Decode(" one "))
 	assert.False(t, none.IsSet())

@@ -10,7 +10,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/setting"
 )
 
-func TestAValueThatCannotBeMeantIsNamedAndNotShown(t *testing.T) {
+func TestAProbableMistakeIsDescribedWithoutTheValue(t *testing.T) {
 	for name, row := range map[string]struct{ value, fault string }{
 		"plain":                    {"canary", ""},
 		"spaces within":            {"canary and more", ""},
@@ -27,7 +27,7 @@ func TestAValueThatCannotBeMeantIsNamedAndNotShown(t *testing.T) {
 		"a tab":                    {"can\tary", "control characters"},
 		"two lines":                {"can\nary", "control characters"},
 		"a C1 control character":   {"can\u0085ary", "control characters"},
-		"bytes that are no UTF-8":  {"canary\xf0\x9f", "not UTF-8"},
+		"invalid UTF-8":            {"canary\xf0\x9f", "not UTF-8"},
 		"NUL within PEM":           {"-----BEGIN PUBLIC KEY-----\n\x00", "NUL"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestSwitchesAreOnOrOff(t *testing.T) {
 	require.Error(t, s.Decode("true"))
 }
 
-func TestAddressesAreHTTPSOrOnAHostThatMayBePlain(t *testing.T) {
+func TestPlainHTTPIsForLoopbackAndListedHostsOnly(t *testing.T) {
 	for address, want := range map[string]bool{
 		"https://id.example.com":             true,
 		"https://id.example.com:8443/a?b=c":  true,

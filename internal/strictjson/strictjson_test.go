@@ -21,15 +21,15 @@ func TestOnlyOneWholeDocumentIsRead(t *testing.T) {
 		assert.Equal(t, want, got, text)
 	}
 	for name, text := range map[string]string{
-		"nothing": "", "half of one": `{"a":`, "two documents": `{}{}`, "text after it": `{} x`, "a member twice": `{"a":1,"a":1}`,
-		"a member twice, deeper": `[{"a":{"b":1,"b":2}}]`, "no UTF-8": "\"\xff\"", "a byte order mark": "\ufeff{}", "a trailing comma": `{"a":1,}`,
+		"nothing": "", "an incomplete document": `{"a":`, "two documents": `{}{}`, "text after it": `{} x`, "a member twice": `{"a":1,"a":1}`,
+		"a member twice, deeper": `[{"a":{"b":1,"b":2}}]`, "invalid UTF-8": "\"\xff\"", "a byte order mark": "\ufeff{}", "a trailing comma": `{"a":1,}`,
 	} {
 		_, err := strictjson.Decode([]byte(text))
 		require.ErrorIs(t, err, strictjson.ErrMalformed, name)
 	}
 }
 
-func TestAnObjectIsNothingElse(t *testing.T) {
+func TestObjectRefusesOtherValues(t *testing.T) {
 	got, err := strictjson.Object([]byte(`{"a":"b"}`))
 	require.NoError(t, err)
 	assert.Equal(t, map[string]any{"a": "b"}, got)

@@ -37,7 +37,7 @@ func otherSpellingsAreNotTheUserHeader(t *testing.T) {
 	assert.Equal(t, map[string]int{"alice": 1}, upstream.State().Users)
 
 	_, s = start(t, harness.Env{"SESSION_CHECK": "proxy", "TRUSTED_PROXIES": "10.0.0.0/8"})
-	assert.Equal(t, 401, raw(t, s, "POST /token HTTP/1.1", "X-Forwarded-User: alice", "X-Forwarded-For: 10.0.0.1").Status, "a neighbour that is no proxy of ours")
+	assert.Equal(t, 401, raw(t, s, "POST /token HTTP/1.1", "X-Forwarded-User: alice", "X-Forwarded-For: 10.0.0.1").Status, "a peer that is not a trusted proxy")
 }
 
 func noTwoEndpointsShareACache(t *testing.T) {
@@ -95,7 +95,7 @@ func aSignInPageIsNoSession(t *testing.T) {
 		got := s.Do("POST", "/token", "", "Cookie", "session=1")
 		assert.Equal(t, "session_check_unavailable", got.Code(), name)
 	}
-	for _, nobody := range []string{`{}`, `null`, `{"user":null}`} { // what frameworks answer when nobody is signed in
+	for _, nobody := range []string{`{}`, `null`, `{"user":null}`} { // frameworks say so that nobody is signed in
 		answer.Store(reply{200, "application/json", nobody})
 		assert.Equal(t, 401, s.Do("POST", "/token", "", "Cookie", "session=1").Status, nobody)
 	}
@@ -109,7 +109,7 @@ func anOutageIsNoRefusal(t *testing.T) {
 	down := newCounting(t, func(http.ResponseWriter, *http.Request) {})
 	down.Close()
 	hung := newCounting(t, func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // net/http notices that a caller has gone only behind the body
+		_, _ = io.Copy(io.Discard, r.Body) // before that, net/http does not notice that the caller leaves
 		<-r.Context().Done()
 	})
 	broken := newCounting(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
@@ -122,7 +122,7 @@ func anOutageIsNoRefusal(t *testing.T) {
 			"key set":       {"JWT_SECRET": "-", "JWT_JWKS_URL": url},
 		} {
 			if check == "key set" && name == "no answer" {
-				continue // what a fetch of keys may take is 5 s; internal/auth has this one in synthetic time
+				continue // it would take 5 s; internal/auth tests this with a fake clock
 			}
 			upstream, s := start(t, env, quick)
 			answer := s.Ask(session)

@@ -41,7 +41,7 @@ func part(document any) string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// known is a service that knows one public key, by its PEM.
+// known is a service with one public key.
 type known struct {
 	t        *testing.T
 	key      jose.JSONWebKey
@@ -66,8 +66,8 @@ func (k *known) sign(claims map[string]any, header ...any) string {
 	return harness.Sign(k.t, jose.ES256, k.key.Key, claims, header...)
 }
 
-// requireRefused holds every token to a 401 that says so, as bearer and as cookie, and nothing is requested for it.
-// A good one is accepted.
+// requireRefused requires a 401 for each token, as bearer and as cookie, and no request to Sethealth.
+// A valid one is accepted.
 func (k *known) requireRefused(tokens map[string]string) {
 	k.t.Helper()
 	requireRefused(k.t, k.upstream, k.service, tokens)
@@ -135,7 +135,7 @@ func unknownKidsShareOneFetch(t *testing.T) {
 			for range 50 {
 				key.KeyID = rand.Text()
 				answer, err := s.Try("POST", "/token", "", "Authorization", "Bearer "+harness.Sign(t, jose.ES256, key, issuer.Claims("mallory")))
-				// 503 while the issuer may have a key of that name that was not fetched yet: never a sign-out.
+				// 503 while the issuer may have a new key of that name: never a sign-out.
 				if !assert.NoError(t, err) || !assert.Contains(t, []int{401, 503}, answer.Status, answer.Body) {
 					return
 				}
@@ -182,7 +182,7 @@ func encryptedTokensAreRefused(t *testing.T) {
 	require.NoError(t, err)
 	parts := strings.Split(compact, ".")
 	bomb := part(map[string]any{"alg": "PBES2-HS256+A128KW", "enc": "A128GCM", "p2c": 2147483647, "p2s": "AAAA", "zip": "DEF"})
-	requireRefused(t, upstream, s, map[string]string{ // by the client's time-out: nothing is derived two billion times
+	requireRefused(t, upstream, s, map[string]string{ // within the client's time-out: no key is derived in two billion rounds
 		"a JWE with our secret as its password": compact,
 		"a count without end":                   bomb + "." + strings.Join(parts[1:], "."),
 		"a key that is wrapped in nothing":      part(map[string]string{"alg": "A128KW", "enc": "A128GCM"}) + "....",

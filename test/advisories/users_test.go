@@ -26,8 +26,8 @@ func refreshTokensAreRefused(t *testing.T) {
 	}
 }
 
-// connectionsSignInNobody has a backend that keeps who signed in by Negotiate for as long as the connection
-// lasts, as some do.
+// connectionsSignInNobody: the backend, like some, remembers who signed in by Negotiate for as long as the connection
+// lasts.
 func connectionsSignInNobody(t *testing.T) {
 	type connection struct{ user string }
 	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,7 +73,7 @@ func equalNamesAreNotOneUser(t *testing.T) {
 	assert.Len(t, tokens, 3, "by check and by issuer")
 }
 
-// aRejectedTokenIsReplaced has twenty tabs report one token, once it is kept.
+// aRejectedTokenIsReplaced: twenty tabs report the same cached token.
 func aRejectedTokenIsReplaced(t *testing.T) {
 	redis := redistest.Start(t)
 	for _, env := range []harness.Env{nil, {"TOKEN_CACHE": "redis", "REDIS_URL": redis.URL()}} {
@@ -102,7 +102,7 @@ func aRejectedTokenIsReplaced(t *testing.T) {
 	}
 }
 
-// theLogNeverDecidesWhetherTheServiceLives: whatever becomes of standard error, requests are answered, lost
+// theLogNeverDecidesWhetherTheServiceLives: whatever happens to standard error, requests are answered, lost
 // lines are counted, and the drain ends.
 func theLogNeverDecidesWhetherTheServiceLives(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
