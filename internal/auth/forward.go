@@ -90,7 +90,7 @@ func (f *forwardCheck) Authenticate(r *http.Request) (Result, error) {
 	f.addContext(header, r)
 	var sent strings.Builder
 	_ = header.Write(&sent)
-	return f.remembered.recallOr([]string{sent.String()}, func() (Result, time.Time, error) {
+	return f.remembered.recallOr(sent.String(), func() (Result, time.Time, error) {
 		result, err := f.user(r.Context(), header)
 		return result, time.Time{}, err
 	})

@@ -65,7 +65,7 @@ func (i *introspectionCheck) Authenticate(r *http.Request) (Result, error) {
 	if len(token) > maxToken || !b64Token.MatchString(token) {
 		return Result{}, unauthenticated("bearer token is malformed or longer than 16 KiB")
 	}
-	return i.remembered.recallOr([]string{token}, func() (Result, time.Time, error) { return i.user(r.Context(), token) })
+	return i.remembered.recallOr(token, func() (Result, time.Time, error) { return i.user(r.Context(), token) })
 }
 
 // user returns the user that the endpoint names, and when the token expires if that is known.

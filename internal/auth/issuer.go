@@ -61,7 +61,7 @@ func (i *issuer) verify(ctx context.Context, t *token, h digest) (until time.Tim
 	if !valid && i.server != nil && !keys.hasJustRejected(t, known) {
 		ctx, cancel := context.WithTimeout(ctx, keysWait)
 		defer cancel()
-		first := i.server.firstSeen(h)
+		first, _ := i.server.seen.SetIfAbsent(h, i.server.started.Load())
 		for !valid && (keys.number <= first || !keys.isUsable()) {
 			if err := i.server.refresh(ctx); err != nil {
 				return until, err
@@ -74,10 +74,8 @@ func (i *issuer) verify(ctx context.Context, t *token, h digest) (until time.Tim
 	case valid:
 		return keys.until(), nil
 	case known || i.server == nil:
-		return until, errSignature
+		return until, unauthenticated("signature is not valid under the issuer's current keys")
 	default:
 		return until, unauthenticated("unknown key: the issuer's key set does not have the token's kid")
 	}
 }
-
-var errSignature = unauthenticated("signature is not valid under the issuer's current keys")

@@ -172,7 +172,7 @@ func (j *jwtCheck) Authenticate(r *http.Request) (Result, error) {
 	if len(compact) > maxToken {
 		return Result{}, unauthenticated("token is longer than 16 KiB")
 	}
-	return j.remembered.recallOr([]string{j.keysInUse(), compact}, func() (Result, time.Time, error) {
+	return j.remembered.recallOr(j.keysInUse()+" "+compact, func() (Result, time.Time, error) {
 		id, end, err := j.verify(r.Context(), compact, time.Now())
 		return Result{Identity: id}, end, err
 	})
@@ -269,7 +269,7 @@ func (j *jwtCheck) dependencies() (all []Dependency) {
 			}
 			all = append(all, keys)
 		} else {
-			all = append(all, Dependency{"jwt", i.server.detail(), i.server.check, i.server.state})
+			all = append(all, Dependency{"jwt", i.server.detail, i.server.check, i.server.state})
 		}
 	}
 	return all
@@ -285,7 +285,7 @@ func (j *jwtCheck) warnings() (all []string) {
 	for _, i := range j.issuers {
 		if set := i.current().keySet; set != nil {
 			for _, line := range set.skipped {
-				all = append(all, "key set of "+i.server.detail()+": "+line)
+				all = append(all, "key set of "+i.server.detail+": "+line)
 			}
 		}
 	}

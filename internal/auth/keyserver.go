@@ -34,6 +34,7 @@ const (
 // through an outage. Callers that need a newer set share one fetch, which goes on when they leave.
 type keyServer struct {
 	issuer string
+	detail string // names the issuer or the host of JWT_JWKS_URL
 	Config
 	Deps
 	client       *outgoing.Client
@@ -67,16 +68,20 @@ func fetchKeys(issuers []*issuer, c Config, deps Deps) {
 		fetches.WithLabelValues(outcome)
 	}
 	for _, i := range issuers {
+		detail := i.name
+		if c.JWKSURL != "" {
+			detail = setting.Host(c.JWKSURL)
+		}
 		i.server = &keyServer{
-			issuer: i.name, Config: c, Deps: deps, fetches: fetches,
+			issuer: i.name, detail: detail, Config: c, Deps: deps, fetches: fetches,
 			client: outgoing.New(outgoing.Options{
 				MaxAnswer: keysMaxBytes, MaxConns: 2, DialTimeout: dialTimeout, Transport: deps.Transport,
 			}),
-			waiting: make(chan struct{}, keysMaxWaiting),
-			seen:    otter.Must(&otter.Options[digest, uint64]{MaximumSize: keysMaxSeen}),
+			availability: outgoing.NewAvailability("key set of "+detail, deps.Logger),
+			waiting:      make(chan struct{}, keysMaxWaiting),
+			seen:         otter.Must(&otter.Options[digest, uint64]{MaximumSize: keysMaxSeen}),
 		}
 		i.server.last.Store(&fetched{})
-		i.server.availability = outgoing.NewAvailability("key set of "+i.server.detail(), deps.Logger)
 	}
 	metrics.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tokenvend_session_keyset_age_seconds",
@@ -93,19 +98,6 @@ func fetchKeys(issuers []*issuer, c Config, deps Deps) {
 	})
 }
 
-func (s *keyServer) detail() string {
-	if s.JWKSURL != "" {
-		return setting.Host(s.JWKSURL)
-	}
-	return s.issuer
-}
-
-// firstSeen returns how many fetches had begun when the token was first seen.
-func (s *keyServer) firstSeen(token digest) uint64 {
-	before, _ := s.seen.SetIfAbsent(token, s.started.Load())
-	return before
-}
-
 // refresh waits for the fetch under way, or starts one unless a token has caused one a moment ago. In that case it only
 // schedules the next one, and the caller must try again.
 func (s *keyServer) refresh(ctx context.Context) error {
@@ -113,20 +105,20 @@ func (s *keyServer) refresh(ctx context.Context) error {
 	case s.waiting <- struct{}{}:
 		defer func() { <-s.waiting }()
 	default:
-		return unavailable("too many callers are waiting for the keys of " + s.detail())
+		return unavailable("too many callers are waiting for the keys of " + s.detail)
 	}
 	flight := s.flightFor(time.Now())
 	if flight == nil {
-		return unavailable("the token names an unknown key; the keys of " + s.detail() + " will be fetched again soon")
+		return unavailable("the token names an unknown key; the keys of " + s.detail + " will be fetched again soon")
 	}
 	select {
 	case <-flight.done:
 		if flight.err != nil {
-			return unavailable("the keys of " + s.detail() + " cannot be fetched")
+			return unavailable("the keys of " + s.detail + " cannot be fetched")
 		}
 		return nil
 	case <-ctx.Done():
-		return unavailable("the keys of " + s.detail() + " were not fetched in time")
+		return unavailable("the keys of " + s.detail + " were not fetched in time")
 	}
 }
 
@@ -207,10 +199,10 @@ func (s *keyServer) replace(next *fetched) {
 		next.keySet, next.previous = before.keySet, before.previous
 	} else {
 		next.previous = before.keySet
-		s.Logger.Info("session key set updated", "issuer", s.detail(), "keys", len(next.keys))
+		s.Logger.Info("session key set updated", "issuer", s.detail, "keys", len(next.keys))
 		for _, line := range next.skipped {
 			if before.keySet == nil || !slices.Contains(before.skipped, line) {
-				s.Logger.Warn("session key skipped", "issuer", s.detail(), "reason", line)
+				s.Logger.Warn("session key skipped", "issuer", s.detail, "reason", line)
 			}
 		}
 	}
@@ -235,7 +227,7 @@ func (s *keyServer) check(ctx context.Context) error {
 func (s *keyServer) state() string {
 	last := s.last.Load()
 	if last.keySet == nil {
-		return s.detail() + ": no keys yet; " + s.availability.String()
+		return s.detail + ": no keys yet; " + s.availability.String()
 	}
-	return fmt.Sprintf("%s: %d keys, fetched %s ago; %s", s.detail(), len(last.keys), time.Since(last.at).Round(time.Second), s.availability)
+	return fmt.Sprintf("%s: %d keys, fetched %s ago; %s", s.detail, len(last.keys), time.Since(last.at).Round(time.Second), s.availability)
 }

@@ -3,7 +3,6 @@ package auth
 import (
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -48,25 +47,18 @@ func newRemembered(check string, ttl time.Duration, deps Deps) *remembered {
 	return m
 }
 
-// hash hashes the parts of a credential, each with its length, so that different parts never give the same input.
-func (m *remembered) hash(parts ...string) digest {
-	buf := make([]byte, 0, 2048) // on the stack for a token of ordinary size
-	buf = append(buf, m.key[:]...)
-	for _, part := range parts {
-		buf = binary.BigEndian.AppendUint64(buf, uint64(len(part)))
-		buf = append(buf, part...)
-	}
-	return sha256.Sum256(buf)
+func (m *remembered) hash(credential string) digest {
+	return sha256.Sum256(append(m.key[:], credential...))
 }
 
-// recallOr returns the session that was accepted for the same parts, or else the result of decide, which also returns
+// recallOr returns the session that was accepted for the credential, or else the result of decide, which also returns
 // when the session ends if that is known. If the clock is set back to before an entry was made, the entry is ignored.
-func (m *remembered) recallOr(parts []string, decide func() (Result, time.Time, error)) (Result, error) {
+func (m *remembered) recallOr(credential string, decide func() (Result, time.Time, error)) (Result, error) {
 	if m == nil {
 		result, _, err := decide()
 		return result, err
 	}
-	key, now := m.hash(parts...), time.Now()
+	key, now := m.hash(credential), time.Now()
 	if known, ok := m.known.GetIfPresent(key); ok && known.made <= now.UnixNano() && now.UnixNano() < known.until {
 		m.hits.Inc()
 		return Result{Identity: known.id}, nil
