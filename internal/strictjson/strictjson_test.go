@@ -38,13 +38,3 @@ func TestObjectRefusesOtherValues(t *testing.T) {
 		require.ErrorIs(t, err, strictjson.ErrMalformed, text)
 	}
 }
-
-func FuzzDecode(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,2.5e3,{"b":null}]}`, `"\ud800"`, `{"a":1,"a":2}`, `[[[[[[`, `1e999999999`, ""} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(_ *testing.T, text []byte) {
-		_, _ = strictjson.Decode(text)
-		_, _ = strictjson.Object(text)
-	})
-}
