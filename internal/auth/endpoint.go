@@ -115,7 +115,7 @@ func checkPath(p *setting.Problems, variable, path string) {
 	}
 }
 
-// checkTimeLimits checks the durations of FORWARD or INTROSPECTION.
+// checkTimeLimits checks the time-out and cache time of FORWARD or INTROSPECTION.
 func checkTimeLimits(p *setting.Problems, prefix string, timeout, cacheTTL time.Duration) {
 	p.Between(prefix+"_TIMEOUT", timeout, 10*time.Millisecond, time.Minute)
 	p.Between(prefix+"_CACHE_TTL", cacheTTL, 0, maxRemembered)

@@ -11,7 +11,7 @@ import (
 	"github.com/sethealth/tokenvend/internal/strictjson"
 )
 
-// clockSkew is how far the server's clock may be ahead of ours: it calls a token active from its nbf on.
+// clockSkew allows for a server whose clock is ahead of ours: it already calls the token active.
 const clockSkew = 5 * time.Second
 
 var errInactive = unauthenticated("token is not active")
@@ -68,7 +68,8 @@ func (i *introspectionCheck) evaluate(m members, now time.Time) (name string, en
 	}
 	value, _ := m.lookup(i.SubjectField)
 	if text, ok := value.(string); value == nil || ok && strings.TrimSpace(text) == "" {
-		return "", end, unauthenticated("token without a user, such as one of client credentials: no " + i.SubjectField + " (INTROSPECTION_SUBJECT_FIELD)")
+		return "", end, unauthenticated("token without a user, as with client credentials: " + i.SubjectField +
+			" is missing or blank (INTROSPECTION_SUBJECT_FIELD)")
 	}
 	if name, err = userIn(value, i.SubjectField+" (INTROSPECTION_SUBJECT_FIELD)", malformed); err != nil {
 		return "", end, err
@@ -90,14 +91,14 @@ func checkKind(m members) error {
 		case !ok:
 			return malformed(name + " is not a string")
 		case !accessToken.MatchString(kind):
-			return unauthenticated("not an access token by its " + name)
+			return unauthenticated("not an access token (" + name + ")")
 		}
 	}
 	return m.checkUnbound()
 }
 
-// accessToken matches how servers spell it: Bearer, access_token as in token type identifiers (RFC 8693), at+jwt
-// (RFC 9068).
+// accessToken matches what servers call a bearer access token: Bearer, access_token as in token type identifiers
+// (RFC 8693), at+jwt (RFC 9068).
 var accessToken = regexp.MustCompile(
 	`(?i)^(application/|urn:ietf:params:oauth:token-type:)?(bearer|access|access[_-]?token|at|at\+jwt)$`)
 

@@ -93,7 +93,8 @@ func (c *JWTConfig) validateKeys(p *setting.Problems, insecureHosts setting.List
 		p.Add(given[0], "and %s are both set; set only one of JWT_SECRET, JWT_PUBLIC_KEY and JWT_JWKS_URL", given[1])
 	case len(given) == 1 && len(c.Issuers) > 1:
 		p.Add("JWT_ISSUER", "must be one issuer with %s; without it the keys of each are found by discovery", given[0])
-	case len(given) == 0 && len(c.Issuers) == 0 && !slices.ContainsFunc(keyVariables, isInEnvironment): // otherwise that is reported
+	case len(given) == 0 && len(c.Issuers) == 0 && !slices.ContainsFunc(keyVariables, isInEnvironment):
+		// A variable that is set but cannot be used is reported by whoever reads it.
 		p.Required("JWT_ISSUER", "or a key in JWT_JWKS_URL, JWT_PUBLIC_KEY or JWT_SECRET")
 	}
 	for n, iss := range c.Issuers {

@@ -20,8 +20,8 @@ import (
 // maxKeys limits the keys tried for one token, and the log lines about a key set.
 const maxKeys = 256
 
-// parseJWKS reads a key set (RFC 7517). It tolerates the deviations of real issuers, but not in the keys themselves:
-// unusable ones are skipped and listed. If none is usable, it fails.
+// parseJWKS reads a key set (RFC 7517), with the deviations of real issuers. Keys that cannot be used are skipped and
+// listed; it fails if none is left.
 func parseJWKS(document []byte, allowed []jose.SignatureAlgorithm) (*keySet, error) {
 	var list struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -58,7 +58,7 @@ func parseJWK(text []byte, allowed []jose.SignatureAlgorithm) (k key, err error)
 	if err != nil {
 		return k, err
 	}
-	// Only these members are used: go-jose would refuse a key for a malformed certificate, which nobody needs.
+	// No other members are used: go-jose would refuse a key for a malformed certificate, which is not needed.
 	reduced := map[string]string{}
 	for _, name := range []string{"kty", "crv", "kid", "alg", "n", "e", "x", "y"} {
 		if text, ok := members[name].(string); ok {

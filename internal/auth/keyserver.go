@@ -98,8 +98,8 @@ func fetchKeys(issuers []*issuer, c Config, deps Deps) {
 	})
 }
 
-// refresh waits for the fetch under way, or starts one unless a token has caused one a moment ago. In that case it only
-// schedules the next one, and the caller must try again.
+// refresh waits for the fetch under way, or starts one. If a token has caused one less than keysForced ago, it only
+// schedules the next one and fails: the caller must try again.
 func (s *keyServer) refresh(ctx context.Context) error {
 	select {
 	case s.waiting <- struct{}{}:

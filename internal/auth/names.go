@@ -14,14 +14,14 @@ const maxName = 256
 
 var errPlaceholder = errors.New("is a placeholder that names nobody; use another claim, such as oid")
 
-// placeholders are what systems send, in any case, instead of a name that they do not have: several users would be one.
-// The first is that of Azure AD B2C.
+// placeholders are sent by systems, in upper or lower case, for users whose name they do not know: all of these would
+// be one user. The first is that of Azure AD B2C.
 var placeholders = []string{
 	"not supported currently. use oid claim", "(null)", "null", "undefined", "[object object]", "anonymoususer",
 }
 
 // userIn returns the name of the user in a value, which place describes. A placeholder means that nobody is signed in;
-// other faults become errors by means of fault.
+// for any other fault, the parameter fault makes the error.
 func userIn(value any, place string, fault func(why string) error) (string, error) {
 	name, err := parseName(value)
 	if err == nil {
@@ -57,7 +57,7 @@ func parseName(v any) (string, error) {
 
 func checkName(s string) error {
 	switch {
-	// Decoders replace what they cannot read by U+FFFD: several users would be one.
+	// Decoders replace what they cannot read by U+FFFD: different users would have the same name.
 	case !utf8.ValidString(s), strings.ContainsRune(s, utf8.RuneError):
 		return errors.New("is not UTF-8")
 	case !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.IsGraphic(r) && !unicode.IsSpace(r) }):

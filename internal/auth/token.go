@@ -35,14 +35,14 @@ func (j *jwtCheck) parse(compact string) (*token, error) {
 	claims, badClaims := decodePart(parts[1])
 	_, badSignature := strictBase64(parts[2])
 	if errors.Join(badHeader, badClaims, badSignature) != nil || len(parts[0]) > base64.RawURLEncoding.EncodedLen(maxHeader) {
-		return nil, unauthenticated("malformed JWT, or one whose header is longer than 4 KiB")
+		return nil, unauthenticated("JWT is malformed, or its header is longer than 4 KiB")
 	}
 	if err := j.checkHeader(header); err != nil {
 		return nil, err
 	}
 	signed, err := jose.ParseSignedCompact(compact, j.allowed)
 	if err != nil {
-		return nil, unauthenticated("malformed JWT")
+		return nil, unauthenticated("JWT is malformed")
 	}
 	return &token{signed.Signatures[0], signed, claims}, nil
 }
@@ -62,7 +62,7 @@ func (j *jwtCheck) checkHeader(header members) error {
 	kind, there := header["typ"]
 	name, _ := kind.(string)
 	if there && !slices.Contains([]string{"jwt", "at+jwt", "application/at+jwt"}, strings.ToLower(name)) {
-		return unauthenticated("token of another type (typ): neither JWT nor at+jwt")
+		return unauthenticated("token type (typ) is neither JWT nor at+jwt")
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func New(content string) Value {
 	return Value{content: &content}
 }
 
-// Reveal returns the credential itself. Call it only where the credential itself is needed.
+// Reveal returns the credential. Call it only where the plaintext is needed.
 func (v Value) Reveal() string {
 	if v.content == nil {
 		return ""

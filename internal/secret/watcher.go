@@ -18,7 +18,7 @@ const (
 	readTimeout = 2 * time.Second
 )
 
-// Watcher reads files again and again.
+// Watcher rereads files periodically.
 type Watcher struct {
 	files   []Source
 	log     *slog.Logger

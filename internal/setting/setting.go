@@ -24,24 +24,24 @@ func (p *Problem) Error() string { return p.Variable + " " + p.Fault }
 // Problems are the faults of a configuration, at most one for each variable.
 type Problems []*Problem
 
-// Add adds that a variable "must be …". Only the first fault of a variable is kept.
+// Add records that a variable "must be …". Only the first fault of a variable is kept.
 func (p *Problems) Add(variable, format string, args ...any) {
 	if !p.Has(variable) {
 		*p = append(*p, &Problem{variable, fmt.Sprintf(format, args...)})
 	}
 }
 
-// Required adds that a variable is missing, and what it is for.
+// Required records that a variable is missing, and what it is for.
 func (p *Problems) Required(variable, what string) { p.Add(variable, "is required (%s)", what) }
 
-// Between adds a fault if d is out of bounds.
+// Between records a fault if d is out of bounds.
 func (p *Problems) Between(variable string, d, least, most time.Duration) {
 	if d < least || d > most {
 		p.Add(variable, "must be from %s to %s", least, most)
 	}
 }
 
-// OneOf adds a fault if the value is none of the words.
+// OneOf records a fault if the value is none of the words.
 func (p *Problems) OneOf(variable, value string, words ...string) {
 	if !slices.Contains(words, value) {
 		p.Add(variable, "must be %s", strings.Join(words, " or "))
