@@ -56,14 +56,11 @@ func TestWhereTheJWTIsLookedFor(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := newJWT(t, func(o *options) { withSecret(o); o.Cookie = name; o.Header = strings.ToLower(assertion) })
-			id, err := j.Authenticate(request(test.headers...))
-			require.ErrorIs(t, err, test.want)
-			assert.Equal(t, test.user, id.Name)
+			assert.Equal(t, test.user, expect(t, j, request(test.headers...), test.want).Name)
 		})
 	}
 	t.Run("neither cookie nor header unless they are named", func(t *testing.T) {
-		_, err := newJWT(t, withSecret).Authenticate(request("Cookie", "session="+alice+"; ="+alice, assertion, alice))
-		require.ErrorIs(t, err, auth.ErrNoCredential)
+		expect(t, newJWT(t, withSecret), request("Cookie", "session="+alice+"; ="+alice, assertion, alice), auth.ErrNoCredential)
 	})
 }
 
@@ -83,9 +80,7 @@ func TestJWTOptionsThatAcceptMore(t *testing.T) {
 	} {
 		key := hmacKey + hmacKey
 		j := newJWT(t, func(o *options) { o.Secret = static("JWT_SECRET", key); test.change(o) })
-		id, err := j.Authenticate(withBearer(sign(jose.HS256, key, nil, good(test.claims))))
-		require.NoError(t, err, name)
-		assert.Equal(t, test.user, id.Name, name)
+		assert.Equal(t, test.user, expect(t, j, withBearer(sign(jose.HS256, key, nil, good(test.claims))), nil, name).Name, name)
 		assert.True(t, j.Ready())
 		assert.Equal(t, "ok, keys from the environment", state(j))
 		requireCheck(t, j, "")

@@ -105,9 +105,7 @@ func TestNamesOfUsers(t *testing.T) {
 		require.ErrorContains(t, err, "claim sub (JWT_SUBJECT_CLAIM) "+test.says, test.sub)
 	}
 	byPath := newJWT(t, func(o *options) { withSecret(o); o.SubjectClaim = "user.id" })
-	result, err := byPath.Authenticate(withBearer(sign(jose.HS256, hmacKey, nil, goodWith(`"user":{"id":7}`))))
-	require.NoError(t, err)
-	assert.Equal(t, "7", result.Name)
+	assert.Equal(t, "7", expect(t, byPath, withBearer(sign(jose.HS256, hmacKey, nil, goodWith(`"user":{"id":7}`))), nil).Name)
 }
 
 func TestAnErrorNamesTheRuleAndTheVariable(t *testing.T) {
