@@ -36,7 +36,7 @@ func claims(change ...any) map[string]any {
 func part(document any) string {
 	raw, err := json.Marshal(document)
 	if err != nil {
-		panic(err) // maps and strings
+		panic(err) // cannot be for maps and strings
 	}
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
@@ -60,7 +60,7 @@ func byPublicKey(t *testing.T) *known {
 	return k
 }
 
-// sign makes a token with the service's key, and any more members of the header as name, value, …
+// sign makes a token with the service's key, and any more members of the header: name, value, …
 func (k *known) sign(claims map[string]any, header ...any) string {
 	k.t.Helper()
 	return harness.Sign(k.t, jose.ES256, k.key.Key, claims, header...)
