@@ -72,19 +72,13 @@ func single(r *http.Request, canonical string) (string, error) {
 
 // cookie returns the value of the only cookie of that name. Duplicates are refused: a sibling domain can plant
 // a cookie, and the two cannot be told apart. An empty value, with which many frameworks sign out, counts as absent.
-func cookie(r *http.Request, wanted string) (string, error) {
-	var value string
-	var seen int
-	for pair, name := range cookies(r) {
-		if name == wanted {
-			_, value, _ = strings.Cut(pair, "=")
-			value = strings.Trim(value, " \t")
-			seen++
-		}
+func cookie(r *http.Request, name string) (string, error) {
+	pair := pickCookies(r, []string{name})
+	if strings.Contains(pair, ";") {
+		return "", unauthenticated("cookie " + name + " was sent more than once")
 	}
-	if seen > 1 {
-		return "", unauthenticated("cookie " + wanted + " was sent more than once")
-	}
+	_, value, _ := strings.Cut(pair, "=")
+	value = strings.Trim(value, " \t")
 	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
 		value = value[1 : len(value)-1]
 	}
@@ -97,12 +91,10 @@ func cookie(r *http.Request, wanted string) (string, error) {
 // cookies iterates over the pairs of all Cookie headers (RFC 6265, section 5.4) and their names.
 func cookies(r *http.Request) iter.Seq2[string, string] {
 	return func(yield func(pair, name string) bool) {
-		for _, line := range r.Header["Cookie"] {
-			for pair := range strings.SplitSeq(line, ";") {
-				name, _, _ := strings.Cut(pair, "=")
-				if !yield(strings.Trim(pair, " \t"), strings.Trim(name, " \t")) {
-					return
-				}
+		for pair := range strings.SplitSeq(strings.Join(r.Header["Cookie"], ";"), ";") {
+			name, _, _ := strings.Cut(pair, "=")
+			if !yield(strings.Trim(pair, " \t"), strings.Trim(name, " \t")) {
+				return
 			}
 		}
 	}
