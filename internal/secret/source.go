@@ -17,9 +17,9 @@ import (
 const (
 	// maxFile limits the size of a file, in bytes.
 	maxFile = 1 << 20
-	// startTimeout limits the first reading of a file, so that a wrong configuration is reported within
-	// a second.
-	startTimeout = 800 * time.Millisecond
+	// startTimeout limits the first reading of a file, so that a wrong configuration is reported within a second
+	// even if two files block, such as key and secret on the same unreachable mount.
+	startTimeout = 400 * time.Millisecond
 )
 
 var errReading = errors.New("the file did not answer in time")
