@@ -45,7 +45,7 @@ func (r *Redis) register(reg prometheus.Registerer) {
 		r.took.WithLabelValues(operation)
 	}
 	r.failed = counters(reg, "tokenvend_redis_errors_total",
-		"Failed round trips to Redis, not counting those skipped while it is unavailable.", "operation", operations...)
+		"Round trips to Redis that failed or had no time left, not counting those skipped while it is unavailable.", "operation", operations...)
 	r.tampered = promauto.With(reg).NewCounter(prometheus.CounterOpts{
 		Name: "tokenvend_shared_tampered_total", Help: "Entries in Redis that could not be decrypted and were dropped.",
 	})

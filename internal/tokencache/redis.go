@@ -137,6 +137,7 @@ func (r *Redis) do(ctx context.Context, operation string, queue func(redis.Pipel
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if bounded.Err() != nil {
+		r.failed.WithLabelValues(operation).Inc()
 		return nil, errRedis
 	}
 	done, err := r.breaker.Allow()
