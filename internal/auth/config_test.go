@@ -102,7 +102,7 @@ func TestAConfigurationNamesEveryFault(t *testing.T) {
 	}
 }
 
-// Whoever reads a variable reports that it cannot be used.
+// The package that reads a variable reports that it cannot be used.
 func TestAKeyThatCannotBeReadIsNotCalledMissing(t *testing.T) {
 	for _, variable := range []string{"JWT_JWKS_URL", "JWT_PUBLIC_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_SECRET", "JWT_SECRET_FILE"} {
 		t.Run(variable, func(t *testing.T) {

@@ -94,7 +94,7 @@ func (c *JWTConfig) validateKeys(p *setting.Problems, insecureHosts setting.List
 	case len(given) == 1 && len(c.Issuers) > 1:
 		p.Add("JWT_ISSUER", "must be one issuer with %s; without it the keys of each are found by discovery", given[0])
 	case len(given) == 0 && len(c.Issuers) == 0 && !slices.ContainsFunc(keyVariables, isInEnvironment):
-		// A variable that is set but cannot be used is reported by whoever reads it.
+		// A variable that is set but cannot be used is reported where it is read.
 		p.Required("JWT_ISSUER", "or a key in JWT_JWKS_URL, JWT_PUBLIC_KEY or JWT_SECRET")
 	}
 	for n, iss := range c.Issuers {

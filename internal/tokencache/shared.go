@@ -114,7 +114,7 @@ func (r *Redis) publish(user sethealth.User, token sethealth.Token) {
 	})
 }
 
-// release frees a lock, whoever holds it: at worst, that costs one more call to Sethealth.
+// release frees a lock, even one that another replica holds: at worst, that costs one more call to Sethealth.
 func (r *Redis) release(ctx context.Context, lock string) {
 	_, _ = r.do(ctx, "release", func(pipe redis.Pipeliner) { pipe.Del(ctx, lock) })
 }
